@@ -1,0 +1,376 @@
+"""One settings model for every command and every process that imports the package.
+
+A value is taken from the first of these that has it: arguments, the environment
+(`BLUESKY_PLUGINS_<SECTION>__<FIELD>`), the YAML file (`--config` or
+`BLUESKY_PLUGINS_CONFIG`), the stack that `bluesky-plugins up` runs in the state
+folder, the default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from platformdirs import user_state_dir
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+__all__ = [
+    "AdaptiveSettings",
+    "ConfigurationError",
+    "EmbeddedSettings",
+    "HttpSettings",
+    "IocsSettings",
+    "KafkaSettings",
+    "MongoSettings",
+    "RecordingSettings",
+    "RedisSettings",
+    "Settings",
+    "load_settings",
+    "state_dir",
+]
+
+PREFIX = "BLUESKY_PLUGINS_"
+# Names in our environment prefix that are not settings.
+NOT_SETTINGS = ("BLUESKY_PLUGINS_CONFIG", "BLUESKY_PLUGINS_STATE_DIR")
+NOT_SETTINGS_PREFIX = "BLUESKY_PLUGINS_TEST_"
+STACK_FILE = "stack.json"
+
+
+class ConfigurationError(ValueError):
+    """A setting is unknown or has a value that cannot be used."""
+
+
+class Section(BaseModel):
+    """A section of the settings; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KafkaSettings(Section):
+    """Where Kafka is and how to talk to it."""
+
+    bootstrap_servers: str | None = Field(
+        None, description="host:port[,host:port]; unset: the running stack's Kafka"
+    )
+    partitions: int = Field(4, ge=1, description="partitions of each topic made by `up`")
+    replication_factor: int = Field(1, ge=1, description="replicas of each topic made by `up`")
+    producer_config: dict[str, Any] = Field(
+        default_factory=dict,
+        description="librdkafka producer properties (SASL, TLS, ...)",
+        repr=False,
+    )
+    consumer_config: dict[str, Any] = Field(
+        default_factory=dict,
+        description="librdkafka consumer properties (SASL, TLS, ...)",
+        repr=False,
+    )
+    spool_dir: Path | None = Field(
+        None, description="folder of unsent messages; unset: <state-dir>/spool"
+    )
+
+    @property
+    def address(self) -> str:
+        """`bootstrap_servers`, or Kafka's usual address on this machine."""
+        return self.bootstrap_servers or "127.0.0.1:9092"
+
+
+class MongoSettings(Section):
+    """Where MongoDB is."""
+
+    uri: SecretStr | None = Field(
+        None, description="mongodb:// URI without a database; unset: the running stack's"
+    )
+
+    @property
+    def address(self) -> str:
+        """The URI, or MongoDB's usual one on this machine. It may hold a password."""
+        return self.uri.get_secret_value() if self.uri else "mongodb://127.0.0.1:27017"
+
+
+class RedisSettings(Section):
+    """Where Redis (or Valkey) is."""
+
+    url: SecretStr | None = Field(
+        None, description="redis://[:password@]host:port/db; unset: the running stack's"
+    )
+
+    @property
+    def address(self) -> str:
+        """The URL, or Redis' usual one on this machine. It may hold a password."""
+        return self.url.get_secret_value() if self.url else "redis://127.0.0.1:6379/0"
+
+
+class HttpSettings(Section):
+    """The HTTP servers of the stack."""
+
+    host: str = Field("127.0.0.1", description="address that the HTTP servers bind to")
+    recommender_port: int = Field(60620, ge=0, le=65535, description="port of the recommender")
+    queueserver_port: int = Field(60610, ge=0, le=65535, description="port of the queue's server")
+    api_key: SecretStr | None = Field(None, description="key for `Authorization: ApiKey <key>`")
+    api_key_file: Path | None = Field(None, description="file (0600) that holds the key")
+
+    def key(self) -> str | None:
+        """The key itself: from `api_key`, else from `api_key_file`, else None."""
+        if self.api_key is not None:
+            return self.api_key.get_secret_value()
+        if self.api_key_file is None:
+            return None
+        try:
+            return self.api_key_file.read_text().strip()
+        except OSError as error:
+            raise ConfigurationError(
+                f"http.api_key_file {self.api_key_file}: {error.strerror}"
+            ) from None
+
+
+class RecordingSettings(Section):
+    """The recorder: documents from Kafka into MongoDB."""
+
+    group_id: str = Field("recorder", description="consumer group, prefixed by the beamline")
+    instance: str = Field("0", description="this process's slot in its group (static membership)")
+    bulk_size: int = Field(500, ge=1, description="documents written at once, at most")
+    retry_seconds: float = Field(0.5, gt=0, description="pause before MongoDB is tried again, s")
+    db_wait_seconds: float = Field(
+        10.0, ge=0, description="how long db[-1] waits for the last run's stop document, s"
+    )
+
+
+class AdaptiveSettings(Section):
+    """The recommender service and the defaults of a batch."""
+
+    group_id: str = Field("recommender", description="consumer group, prefixed by the beamline")
+    instance: str = Field("0", description="this process's slot in its group (static membership)")
+    recommender: str = Field("step", description="registered name, used when a start names none")
+    parameters: dict[str, Any] = Field(
+        default_factory=lambda: {"step": 1.5}, description="parameters of that recommender"
+    )
+    max_count: int = Field(15, ge=0, description="runs up to this batch_count are answered")
+    independent_keys: list[str] = Field(
+        default_factory=lambda: ["motor"], description="data keys that are moved"
+    )
+    dependent_keys: list[str] = Field(
+        default_factory=lambda: ["det"], description="data keys that are measured"
+    )
+    max_revisions: int = Field(
+        5, ge=0, description="refused suggestions in a row after which the batch is stopped"
+    )
+    silent_after_seconds: float = Field(
+        600.0, gt=0, description="a batch without news for this long is shown as silent, s"
+    )
+    close_after_seconds: float = Field(
+        86400.0, gt=0, description="a batch without news for this long is closed, s"
+    )
+
+
+class IocsSettings(Section):
+    """The simulated hardware and how its clients find it."""
+
+    prefix: str = Field("mad:", description="prefix of every PV")
+    ca_server_port: int = Field(5064, ge=1, le=65535, description="Channel Access port (TCP, UDP)")
+    ca_repeater_port: int = Field(5065, ge=1, le=65535, description="Channel Access repeater port")
+    camera_dir: Path | None = Field(
+        None, description="folder of the camera's files; unset: <state-dir>/camera"
+    )
+
+
+class EmbeddedSettings(Section):
+    """The servers that `bluesky-plugins up` starts on this machine."""
+
+    ready_seconds: float = Field(60.0, gt=0, description="`up` fails when not ready after this, s")
+    stop_seconds: float = Field(15.0, gt=0, description="a part that stops is killed after this, s")
+    max_failures: int = Field(
+        10, ge=1, description="a part that ends this often without getting ready is stopped"
+    )
+    minimum_free_mb: int = Field(
+        500, ge=0, description="`up` refuses a state folder with less free space than this, MB"
+    )
+    kafka_heap_mb: int = Field(512, ge=128, description="largest heap of Kafka's JVM, MB")
+
+
+class Settings(BaseSettings):
+    """All settings of bluesky-plugins."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    beamline: str = Field(
+        "mad",
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$",
+        description="prefixes the topics and the databases",
+    )
+    kafka: KafkaSettings = Field(default_factory=lambda: KafkaSettings())
+    mongo: MongoSettings = Field(default_factory=lambda: MongoSettings())
+    redis: RedisSettings = Field(default_factory=lambda: RedisSettings())
+    http: HttpSettings = Field(default_factory=lambda: HttpSettings())
+    recording: RecordingSettings = Field(default_factory=lambda: RecordingSettings())
+    adaptive: AdaptiveSettings = Field(default_factory=lambda: AdaptiveSettings())
+    iocs: IocsSettings = Field(default_factory=lambda: IocsSettings())
+    embedded: EmbeddedSettings = Field(default_factory=lambda: EmbeddedSettings())
+
+    def topic(self, name: str) -> str:
+        """Full name of a topic, e.g. `documents` -> `mad.bluesky.documents`."""
+        return f"{self.beamline}.bluesky.{name}"
+
+    def database(self, name: str) -> str:
+        """Full name of a MongoDB database, e.g. `documents` -> `mad-bluesky-documents`."""
+        return f"{self.beamline}-bluesky-{name}"
+
+    @property
+    def spool_dir(self) -> Path:
+        """Folder in which producers keep what they could not send."""
+        return self.kafka.spool_dir or state_dir() / "spool"
+
+    @property
+    def camera_dir(self) -> Path:
+        """Folder into which the simulated camera writes its files."""
+        return self.iocs.camera_dir or state_dir() / "camera"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment before what `load_settings` passes as files."""
+        return (env_settings, init_settings)
+
+
+def state_dir() -> Path:
+    """Folder of the running stack: BLUESKY_PLUGINS_STATE_DIR or the user's state folder."""
+    named = os.environ.get("BLUESKY_PLUGINS_STATE_DIR")
+    return Path(named).expanduser().absolute() if named else Path(user_state_dir("bluesky-plugins"))
+
+
+def load_settings(config: str | Path | None = None, *, with_stack: bool = True) -> Settings:
+    """Settings from the environment, the file and the running stack.
+
+    :param config: YAML file; None means BLUESKY_PLUGINS_CONFIG, if that is set.
+    :param with_stack: False leaves out the addresses of the stack that runs in the state
+        folder, so that only what a person set is seen.
+    :raises ConfigurationError: for an unknown key (the nearest known one is named), a value
+        that does not fit, or a file that cannot be read.
+    """
+    _refuse_unknown_environment(os.environ)
+    config = config or os.environ.get("BLUESKY_PLUGINS_CONFIG") or None
+    values: dict[str, Any] = _stack_values(state_dir() / STACK_FILE) if with_stack else {}
+    if config is not None:
+        values = _merged(values, _file_values(Path(config)))
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error)) from None
+    except SettingsError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    out = dict(below)
+    for key, value in above.items():
+        old = out.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        out[key] = _merged(old, value) if both else value
+    return out
+
+
+def _file_values(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigurationError(f"settings file {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"settings file {path} is not YAML: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigurationError(f"settings file {path}: a mapping of sections is expected")
+    return values
+
+
+def _stack_values(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())["settings"]
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f"{path} cannot be read ({error}); run `bluesky-plugins down`, then `up`"
+        ) from None
+
+
+def _section(field: FieldInfo) -> type[BaseModel] | None:
+    kind = field.annotation
+    candidates = (kind, *get_args(kind))
+    return next(
+        (k for k in candidates if isinstance(k, type) and issubclass(k, BaseModel)),
+        None,
+    )
+
+
+def _known_environment() -> set[str]:
+    names: set[str] = set()
+    for name, field in Settings.model_fields.items():
+        names.add(f"{PREFIX}{name}".upper())
+        section = _section(field)
+        if section is not None:
+            names |= {f"{PREFIX}{name}__{key}".upper() for key in section.model_fields}
+    return names
+
+
+def _refuse_unknown_environment(environment: Iterable[str]) -> None:
+    known = _known_environment()
+    for name in environment:
+        upper = name.upper()
+        if not upper.startswith(PREFIX) or upper in NOT_SETTINGS:
+            continue
+        if upper.startswith(NOT_SETTINGS_PREFIX) or upper in known:
+            continue
+        # A mapping's keys may be given one by one: ..._KAFKA__PRODUCER_CONFIG__<property>.
+        parts = upper.split("__")
+        if len(parts) > 2 and "__".join(parts[:2]) in known and parts[1].endswith("CONFIG"):
+            continue
+        raise ConfigurationError(f"unknown setting {name} in the environment{_nearest(upper, known)}")
+
+
+def _nearest(key: str, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(key, list(known), n=1, cutoff=0.4)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def _known_keys(path: tuple[Any, ...]) -> list[str]:
+    model: type[BaseModel] | None = Settings
+    for part in path:
+        field = model.model_fields.get(str(part)) if model else None
+        model = _section(field) if field else None
+    return list(model.model_fields) if model else []
+
+
+def _explain(error: ValidationError) -> str:
+    lines: list[str] = []
+    for item in error.errors(include_url=False, include_input=False):
+        path = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            near = _nearest(str(item["loc"][-1]), _known_keys(item["loc"][:-1]))
+            lines.append(f"unknown setting {path}{near}")
+        else:
+            lines.append(f"setting {path}: {item['msg']}")
+    return "; ".join(lines)
