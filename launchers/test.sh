@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# All checks and tests: formatting, types, layers, unit, contract and system tests.
+# Arguments go to pytest and then only pytest runs: `bash launchers/test.sh tests/unit`.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+cd "$bp_root"
+if [ "$#" -gt 0 ]; then
+    exec python -m pytest "$@"
+fi
+echo "== ruff =="
+ruff format --check .
+ruff check .
+echo "== mypy =="
+mypy
+echo "== import-linter =="
+lint-imports
+echo "== pytest =="
+exec python -m pytest
