@@ -1,0 +1,116 @@
+"""Adaptive batches: suggestions, recommenders, and the service that answers plans.
+
+What the service needs beyond the bare install is imported when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from bluesky_plugins.adaptive.model import (
+    Action,
+    BatchEvent,
+    BatchMode,
+    Command,
+    CommandKind,
+    Ended,
+    Opened,
+    Outcome,
+    RecommenderInfo,
+    RecommenderRequest,
+    Refused,
+    Result,
+    Suggestion,
+    Taken,
+    TimedOut,
+    Waiting,
+    derived_uid,
+    parse_batch_event,
+    suggestion_uid,
+)
+from bluesky_plugins.adaptive.recommenders import (
+    NoRecommendation,
+    Recommender,
+    RequestPause,
+    SequenceRecommender,
+    StepRecommender,
+)
+
+if TYPE_CHECKING:
+    from bluesky_plugins.adaptive.channel import (
+        KafkaSuggestions,
+        QueueSuggestions,
+        RedisSuggestions,
+        SuggestionChannel,
+        SuggestionReader,
+    )
+    from bluesky_plugins.adaptive.in_process import recommender_factory
+    from bluesky_plugins.adaptive.replay import Difference, ReplayReport, replay_batch
+    from bluesky_plugins.adaptive.service import RecommenderService, serve_recommender
+    from bluesky_plugins.adaptive.store import BatchStore
+    from bluesky_plugins.adaptive.views import list_batches, show_batch
+
+_LAZY = {
+    "BatchStore": "store",
+    "Difference": "replay",
+    "KafkaSuggestions": "channel",
+    "QueueSuggestions": "channel",
+    "RecommenderService": "service",
+    "RedisSuggestions": "channel",
+    "ReplayReport": "replay",
+    "SuggestionChannel": "channel",
+    "SuggestionReader": "channel",
+    "list_batches": "views",
+    "recommender_factory": "in_process",
+    "replay_batch": "replay",
+    "serve_recommender": "service",
+    "show_batch": "views",
+}
+
+__all__ = [
+    "Action",
+    "BatchEvent",
+    "BatchMode",
+    "BatchStore",
+    "Command",
+    "CommandKind",
+    "Difference",
+    "Ended",
+    "KafkaSuggestions",
+    "NoRecommendation",
+    "Opened",
+    "Outcome",
+    "QueueSuggestions",
+    "Recommender",
+    "RecommenderInfo",
+    "RecommenderRequest",
+    "RecommenderService",
+    "RedisSuggestions",
+    "Refused",
+    "ReplayReport",
+    "RequestPause",
+    "Result",
+    "SequenceRecommender",
+    "StepRecommender",
+    "Suggestion",
+    "SuggestionChannel",
+    "SuggestionReader",
+    "Taken",
+    "TimedOut",
+    "Waiting",
+    "derived_uid",
+    "list_batches",
+    "parse_batch_event",
+    "recommender_factory",
+    "replay_batch",
+    "serve_recommender",
+    "show_batch",
+    "suggestion_uid",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
