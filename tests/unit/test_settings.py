@@ -1,0 +1,117 @@
+"""Settings: where a value comes from, and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bluesky_plugins.settings import ConfigurationError, load_settings, state_dir
+
+
+@pytest.fixture(autouse=True)
+def own_state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BLUESKY_PLUGINS_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.delenv("BLUESKY_PLUGINS_CONFIG", raising=False)
+    (tmp_path / "state").mkdir()
+    return tmp_path / "state"
+
+
+def config(path: Path, text: str) -> Path:
+    file = path / "settings.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_unknown_environment_name_is_refused_with_the_nearest_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BLUESKY_PLUGINS_KAFKA__BOOTSTRAP_SERVER", "x:1")
+    with pytest.raises(ConfigurationError, match="mean BLUESKY_PLUGINS_KAFKA__BOOTSTRAP_SERVERS"):
+        load_settings()
+
+
+@pytest.mark.parametrize("name", ["BLUESKY_PLUGINS_TEST_MONGO", "BLUESKY_PLUGINS_STATE_DIR"])
+def test_names_that_are_no_settings_are_let_through(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(name, str(tmp_path))
+    assert load_settings().beamline == "mad"
+
+
+def test_unknown_key_in_the_file_is_refused_with_the_nearest_known(tmp_path: Path) -> None:
+    file = config(tmp_path, "kafka: {partitionss: 2}")
+    with pytest.raises(ConfigurationError, match=r"kafka\.partitionss; did you mean partitions"):
+        load_settings(file)
+
+
+def test_unknown_section_is_refused_with_the_nearest_known(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="kafak; did you mean kafka"):
+        load_settings(config(tmp_path, "kafak: {}"))
+
+
+def test_environment_wins_over_file_and_file_over_stack(
+    own_state_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = {"kafka": {"bootstrap_servers": "s:1", "partitions": 1, "replication_factor": 1}}
+    (own_state_dir / "stack.json").write_text(json.dumps({"version": 1, "settings": stack}))
+    file = config(tmp_path, "kafka: {partitions: 2, replication_factor: 2}")
+    monkeypatch.setenv("BLUESKY_PLUGINS_KAFKA__REPLICATION_FACTOR", "3")
+    kafka = load_settings(file).kafka
+    assert (kafka.address, kafka.partitions, kafka.replication_factor) == ("s:1", 2, 3)
+
+
+def test_without_the_stack_only_what_a_person_set_is_seen(own_state_dir: Path) -> None:
+    stack = {"kafka": {"bootstrap_servers": "s:1"}}
+    (own_state_dir / "stack.json").write_text(json.dumps({"version": 1, "settings": stack}))
+    assert load_settings(with_stack=False).kafka.bootstrap_servers is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("kafka: [", "not YAML"), ("- 1", "a mapping"), ("kafka: {partitions: 0}", "partitions")],
+)
+def test_file_that_cannot_be_used_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        load_settings(config(tmp_path, text))
+
+
+def test_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"nowhere\.yaml"):
+        load_settings(tmp_path / "nowhere.yaml")
+
+
+def test_damaged_stack_file_is_named(own_state_dir: Path) -> None:
+    (own_state_dir / "stack.json").write_text("{")
+    with pytest.raises(ConfigurationError, match=r"stack\.json"):
+        load_settings()
+
+
+def test_secrets_are_in_no_repr_and_no_error(tmp_path: Path) -> None:
+    file = config(
+        tmp_path,
+        "kafka: {producer_config: {sasl.password: hidden}}\n"
+        "mongo: {uri: 'mongodb://me:hidden@h/'}\n"
+        "redis: {url: 'redis://:hidden@h:1/0'}\n"
+        "http: {api_key: hidden}\n",
+    )
+    assert "hidden" not in repr(load_settings(file))
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(config(tmp_path, "http: {api_key: [hidden]}"))
+    assert "hidden" not in str(caught.value)
+
+
+def test_state_folder_is_absolute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BLUESKY_PLUGINS_STATE_DIR", "here")
+    assert state_dir() == Path.cwd() / "here"
+
+
+def test_key_is_read_from_its_file(own_state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (own_state_dir / "api_key").write_text("secret\n")
+    monkeypatch.setenv("BLUESKY_PLUGINS_HTTP__API_KEY_FILE", str(own_state_dir / "api_key"))
+    assert load_settings().http.key() == "secret"
+
+
+def test_key_file_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BLUESKY_PLUGINS_HTTP__API_KEY_FILE", "/nowhere/api_key")
+    with pytest.raises(ConfigurationError, match="/nowhere/api_key"):
+        load_settings().http.key()
