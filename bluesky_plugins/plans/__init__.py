@@ -1,0 +1,7 @@
+"""Doors of the RunEngine: plans."""
+
+from bluesky_plugins.plans.adaptive import TakeReadingError, adaptive_plan, adaptive_scan
+from bluesky_plugins.plans.gate import Refusal
+from bluesky_plugins.plans.waiting import AdaptiveTimeout
+
+__all__ = ["AdaptiveTimeout", "Refusal", "TakeReadingError", "adaptive_plan", "adaptive_scan"]
