@@ -118,6 +118,12 @@ class HttpSettings(Section):
     host: str = Field("127.0.0.1", description="address that the HTTP servers bind to")
     recommender_port: int = Field(60620, ge=0, le=65535, description="port of the recommender")
     queueserver_port: int = Field(60610, ge=0, le=65535, description="port of the queue's server")
+    queueserver_control_port: int = Field(
+        60615, ge=1, le=65535, description="0MQ port by which the queue is controlled"
+    )
+    queueserver_info_port: int = Field(
+        60625, ge=1, le=65535, description="0MQ port on which the queue publishes its console"
+    )
     api_key: SecretStr | None = Field(None, description="key for `Authorization: ApiKey <key>`")
     api_key_file: Path | None = Field(None, description="file (0600) that holds the key")
 
@@ -241,6 +247,22 @@ class Settings(BaseSettings):
     def camera_dir(self) -> Path:
         """Folder into which the simulated camera writes its files."""
         return self.iocs.camera_dir or state_dir() / "camera"
+
+    @property
+    def epics_environment(self) -> dict[str, str]:
+        """What EPICS servers and clients of this stack need in their environment."""
+        server_port, repeater_port = str(self.iocs.ca_server_port), str(self.iocs.ca_repeater_port)
+        return {
+            "EPICS_CA_ADDR_LIST": "127.0.0.1",
+            "EPICS_CA_AUTO_ADDR_LIST": "NO",
+            "EPICS_CA_SERVER_PORT": server_port,
+            "EPICS_CA_REPEATER_PORT": repeater_port,
+            "EPICS_CAS_SERVER_PORT": server_port,
+            "EPICS_CAS_INTF_ADDR_LIST": "127.0.0.1",
+            "EPICS_CAS_AUTO_BEACON_ADDR_LIST": "NO",
+            "EPICS_CAS_BEACON_ADDR_LIST": "127.0.0.1",
+            "EPICS_CAS_BEACON_PORT": repeater_port,
+        }
 
     @classmethod
     def settings_customise_sources(

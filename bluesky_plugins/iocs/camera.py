@@ -1,0 +1,160 @@
+"""A simulated camera that writes HDF5 files, and the pure image it sees."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import h5py
+import numpy as np
+from caproto import SkipWrite
+from caproto.server import PVGroup, pvproperty
+from numpy.typing import NDArray
+
+from .motor import MotorRecord
+
+__all__ = ["DATASET", "Camera", "file_below", "frame", "write_frames"]
+
+DATASET = "/entry/data"
+SHAPE = (48, 64)
+MAX_FRAMES = 10_000
+Frame = NDArray[np.uint16]
+
+
+def frame(brightness: float, x: float, y: float, index: int = 0) -> Frame:
+    """One image: a round spot that follows two motors, as bright as the third.
+
+    :param brightness: position that sets the height of the spot, EGU.
+    :param x: position that moves the spot sideways, EGU; one pixel for each.
+    :param y: position that moves the spot up, EGU; one pixel for each.
+    :param index: number of the frame in its file; the spot fades a little with each.
+    :returns: counts, shape (48, 64).
+    """
+    rows, columns = np.indices(SHAPE)
+    distance = (rows - SHAPE[0] / 2 - y) ** 2 + (columns - SHAPE[1] / 2 - x) ** 2
+    height = 1000.0 + 100.0 * abs(brightness)
+    spot = height * np.exp(-distance / 50.0) / (1.0 + 0.01 * index)
+    counts: Frame = np.clip(100.0 + spot, 0, 65535).astype(np.uint16)
+    return counts
+
+
+def file_below(root: Path, folder: str, name: str) -> Path:
+    """The file `name` in a folder below `root`.
+
+    :raises ValueError: if it would lie outside of `root`, or has no plain name.
+    """
+    parts = PurePosixPath(folder).parts
+    if PurePosixPath(folder).is_absolute() or ".." in parts or "\0" in folder + name:
+        raise ValueError(f"the folder {folder!r} is not below the camera's own")
+    if not name or "/" in name or name.startswith("."):
+        raise ValueError(f"{name!r} is not the name of a file")
+    path = root.joinpath(*parts, name)
+    if not path.parent.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"the folder {folder!r} leads out of the camera's own")
+    return path
+
+
+def write_frames(path: Path, frames: list[Frame]) -> None:
+    """Write one file with all frames, complete or not at all.
+
+    :raises OSError: if it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    with h5py.File(part, "w") as file:
+        file.create_dataset(DATASET, data=np.stack(frames))
+    os.replace(part, path)
+
+
+class Camera(PVGroup):  # type: ignore[misc]
+    """PVs of the camera; `Acquire` writes `NumImages` frames into the next file.
+
+    A put to `Acquire` with completion returns when the file is there, or `ErrorMessage_RBV` says
+    why it is not.
+
+    :param root: folder below which all files are.
+    """
+
+    acquire = pvproperty(name="Acquire", value=0)
+    num_images = pvproperty(name="NumImages", value=1)
+    acquire_time = pvproperty(name="AcquireTime", value=0.01, units="s")
+    file_path = pvproperty(name="FilePath", value="", max_length=256, report_as_string=True)
+    file_name = pvproperty(name="FileName", value="camera", max_length=128, report_as_string=True)
+    file_number = pvproperty(name="FileNumber", value=0)
+    full_name = pvproperty(
+        name="FullFileName_RBV", value="", max_length=1024, read_only=True, report_as_string=True
+    )
+    written = pvproperty(name="NumImages_RBV", value=0, read_only=True)
+    message = pvproperty(
+        name="ErrorMessage_RBV", value="", max_length=256, read_only=True, report_as_string=True
+    )
+
+    def __init__(
+        self, prefix: str, motors: tuple[MotorRecord, MotorRecord, MotorRecord], root: Path
+    ) -> None:
+        super().__init__(prefix)
+        self._motors = motors
+        self._root = root
+        self._busy = asyncio.Lock()
+        self.acquire.putter = self._put_acquire
+        self.num_images.putter = self._in_range(1, MAX_FRAMES)
+        self.file_number.putter = self._in_range(0, 2**31 - 1)
+
+    async def start(self) -> None:
+        """Number files after those that an earlier process wrote."""
+        numbers = [_number(path) for path in self._root.glob("**/*.h5")]
+        await self.file_number.write(max(numbers, default=-1) + 1)
+
+    def _in_range(self, low: int, high: int) -> Callable[[Any, int], Any]:
+        async def check(channel: Any, value: int) -> int:
+            if not low <= value <= high:
+                raise SkipWrite  # it keeps what it had
+            return value
+
+        return check
+
+    async def _put_acquire(self, channel: Any, value: int) -> int:
+        if not value:
+            return 0
+        if self._busy.locked():
+            raise SkipWrite  # it acquires already
+        async with self._busy:
+            await channel.write(1, verify_value=False)
+            await self._acquire_reporting()
+        return 0
+
+    async def _acquire_reporting(self) -> None:
+        try:
+            await self._acquire()
+        except (OSError, ValueError) as error:
+            await self.message.write(str(error)[:255] or type(error).__name__)
+
+    async def _acquire(self) -> None:
+        await self.message.write("")
+        number = self.file_number.value
+        path = file_below(
+            self._root,
+            _text(self.file_path.value),
+            f"{_text(self.file_name.value)}_{number:06d}.h5",
+        )
+        await self.written.write(0)
+        frames: list[Frame] = []
+        for index in range(self.num_images.value):
+            await asyncio.sleep(max(0.0, float(self.acquire_time.value)))  # the exposure
+            frames.append(frame(*(motor.position for motor in self._motors), index))
+        await asyncio.to_thread(write_frames, path, frames)
+        await self.full_name.write(str(path))
+        await self.written.write(len(frames))
+        await self.file_number.write(number + 1)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else bytes(value).rstrip(b"\0").decode()
+
+
+def _number(path: Path) -> int:
+    digits = path.stem.rpartition("_")[2]
+    return int(digits) if digits.isdecimal() else -1
