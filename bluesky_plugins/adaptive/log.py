@@ -11,12 +11,13 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import event_model
 import numpy as np
 
-__all__ = ["BatchLog", "Cause", "ConflictingEntry", "LogEntry", "canonical", "entries_of"]
+__all__ = ["BatchLog", "Cause", "ConflictingEntry", "LogEntry", "Unloggable", "canonical", "entries_of"]
 
 DOCUMENTS = frozenset(event_model.DocumentNames.__members__)
 
@@ -50,7 +51,11 @@ class LogEntry:
     digest: str
 
 
-class ConflictingEntry(ValueError):
+class Unloggable(ValueError):
+    """A document cannot be an entry of a log; the text says why."""
+
+
+class ConflictingEntry(Unloggable):
     """An entry came again under its uid with other content."""
 
 
@@ -61,6 +66,10 @@ def _plain(value: Any) -> Any:
         return {"$bytes": bytes(value).hex()}
     if isinstance(value, Mapping):
         return dict(value)
+    if isinstance(value, datetime):
+        # MongoDB keeps milliseconds in UTC, and gives them back without a time zone.
+        moment = value if value.tzinfo else value.replace(tzinfo=UTC)
+        return {"$ms": int(moment.timestamp() * 1000 // 1)}
     return repr(value)
 
 
@@ -69,12 +78,12 @@ def canonical(doc: Mapping[str, Any]) -> str:
 
     Integers and floats stay apart (`1` and `1.0`); NaN and infinities are spelt out.
 
-    :raises ValueError: if the document is nested in itself or has keys of several types.
+    :raises Unloggable: if the document is nested in itself or has keys of several types.
     """
     try:
         return json.dumps(doc, sort_keys=True, separators=(",", ":"), default=_plain)
-    except (TypeError, RecursionError) as error:
-        raise ValueError(f"no canonical form: {error}") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Unloggable(f"no canonical form: {error}") from None
 
 
 def entries_of(name: str, doc: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -111,7 +120,7 @@ class BatchLog:
         """The entry for a document, or None if the log has it already.
 
         :raises ConflictingEntry: if the log has another content under this name and uid.
-        :raises ValueError: if the document has no canonical form.
+        :raises Unloggable: if the document has no canonical form.
         """
         line = f"{name} {canonical(doc)}\n".encode()
         own = hashlib.sha256(line).digest()

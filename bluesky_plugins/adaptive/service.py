@@ -1,0 +1,428 @@
+"""The recommender service: reads the logs of batches, answers their plans.
+
+The order of its effects: a suggestion is published, then stored, then the offset moves on.
+Offsets move on only up to the oldest open batch, so that after a restart every open batch is
+read again from its beginning.
+"""
+
+from __future__ import annotations
+
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, assert_never
+
+import structlog
+
+from bluesky_plugins.adaptive.asking import Reply
+from bluesky_plugins.adaptive.configuration import rules_of
+from bluesky_plugins.adaptive.http import HttpDoor
+from bluesky_plugins.adaptive.keeper import Keeper, Limits, Loaded, OpenBatch
+from bluesky_plugins.adaptive.loading import Loader
+from bluesky_plugins.adaptive.log import Cause
+from bluesky_plugins.adaptive.machine import Compute
+from bluesky_plugins.adaptive.metrics import Metrics
+from bluesky_plugins.adaptive.registry import Registry
+from bluesky_plugins.adaptive.store import BatchStore
+from bluesky_plugins.adaptive.suggested import Caught, SuggestionsReader
+from bluesky_plugins.adaptive.writer import Mark, Write, Writer
+from bluesky_plugins.messaging import (
+    BrokerUnreachable,
+    CommitFailed,
+    Consumer,
+    Message,
+    NotDelivered,
+    Producer,
+    Undeliverable,
+    dead_letter,
+    make_topics,
+)
+from bluesky_plugins.settings import Settings, load_settings
+
+__all__ = ["RecommenderService", "serve_recommender"]
+
+log = structlog.get_logger(__name__)
+SERVICE = "recommender"
+AT_ONCE = 500
+IDLE_SECONDS = 0.05
+BUSY_SECONDS = 0.001
+TICK_SECONDS = 0.5
+RETRY_SECONDS = 0.5
+DELIVERY_SECONDS = 1.5
+BACKLOG = 20_000
+Outgoing = tuple[str, str, str, Mapping[str, Any]]
+
+
+class _Replied(NamedTuple):
+    batch: OpenBatch
+    compute: Compute
+    reply: Reply
+    seconds: float
+
+
+class _Unstorable(NamedTuple):
+    write: Write
+    reason: str
+
+
+_News = Message | Caught | Loaded | Mark | _Replied | _Unstorable
+
+
+@dataclass
+class _Partition:
+    """Where the service stands on a partition. `position`: the offset to read next."""
+
+    position: int
+    committed: int
+
+
+@dataclass
+class _Hands:
+    """What the keeper wants done."""
+
+    service: RecommenderService
+    outbox: list[Outgoing] = field(default_factory=list)
+
+    def send(self, topic: str, key: str, name: str, doc: Mapping[str, Any]) -> None:
+        self.outbox.append((self.service.settings.topic(topic), key, name, doc))
+
+    def bury(self, message: Message, reason: str) -> None:
+        log.warning(
+            "a message cannot be used",
+            topic=message.topic,
+            partition=message.partition,
+            offset=message.offset,
+            reason=reason,
+        )
+        self.service.metrics.dead_letters.inc()
+        self.outbox.append(dead_letter(message, reason, SERVICE))
+
+    def write(self, write: Write) -> None:
+        self.service.writer.put(write)
+
+    def compute(self, batch: OpenBatch, compute: Compute) -> None:
+        self.service.have_computed(batch, compute)
+
+    def load(self, batch_id: str, met: Cause) -> None:
+        self.service.loader.load(batch_id, met)
+
+
+class RecommenderService:
+    """Answers the batches of the partitions that it was given.
+
+    :param registry: the recommenders there are; those that are installed unless given.
+    :param limits: how long computations and the like may take.
+    :param ready: called once, when it begins to answer.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        registry: Registry | None = None,
+        limits: Limits | None = None,
+        ready: Callable[[str], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self._ready: Callable[[str], None] | None = ready
+        registry = registry or Registry()
+        self._stopping = threading.Event()
+        self._inbox: queue.SimpleQueue[_News] = queue.SimpleQueue()
+        self.metrics = Metrics()
+        self.store = BatchStore.from_settings(settings)
+        self.writer = Writer(
+            self.store,
+            reached=self._inbox.put,
+            unstorable=lambda write, reason: self._inbox.put(_Unstorable(write, reason)),
+        )
+        self.loader = Loader(settings, self.store, self._inbox.put, self._stopping)
+        self._hands = _Hands(self)
+        rules = rules_of(settings.adaptive, registry.describe)
+        self.keeper = Keeper(rules, registry, self._hands, limits=limits)
+        self._suggested = SuggestionsReader(settings, self._inbox.put, self._stopping)
+        self._partitions: dict[tuple[str, int], _Partition] = {}
+        self._generation = 0
+        self._caught_up = False
+        self._ticked = 0.0
+        self._marked = False
+        self._paused = False
+
+    @property
+    def http_address(self) -> tuple[str, int] | None:
+        """Host and port of the HTTP API, while it is served."""
+        return self._door.address if self._door else None
+
+    _door: HttpDoor | None = None
+
+    def stop(self) -> None:
+        """Have `run` return; may be called from any thread or a signal handler."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Serve until `stop`.
+
+        :raises bluesky_plugins.settings.ConfigurationError: if the HTTP API must not, or
+            cannot, be bound to its address.
+        """
+        producer = Producer(self.settings, client_id=f"{SERVICE}-{self._instance}", spool=False)
+        self._producer = producer
+        try:
+            with self._http():
+                self.writer.start()
+                if self._make_topics():
+                    self._serve()
+        finally:
+            self._stopping.set()
+            producer.close(0.5)
+            self.store.close()
+
+    @property
+    def _instance(self) -> str:
+        return self.settings.adaptive.instance
+
+    @contextmanager
+    def _http(self) -> Iterator[None]:
+        self._door = HttpDoor(self.settings, self.store, self._producer, self.metrics, self._health)
+        self._door.start()
+        try:
+            yield
+        finally:
+            self._door.stop(1.0)
+
+    def _health(self) -> dict[str, Any]:
+        return {
+            "kafka": self._producer.healthy,
+            "mongo": self.writer.healthy,
+            "ready": self._ready is None,
+            "backlog": self.writer.backlog,
+        }
+
+    def _make_topics(self) -> bool:
+        while not self._stopping.is_set():
+            try:
+                make_topics(self.settings)
+                return True
+            except BrokerUnreachable as error:
+                log.warning("Kafka does not answer; it is tried again", error=str(error))
+                self._stopping.wait(RETRY_SECONDS)
+        return False
+
+    def _serve(self) -> None:
+        adaptive = self.settings.adaptive
+        consumer = Consumer(
+            self.settings,
+            [self.settings.topic("adaptive")],
+            group_id=f"{self.settings.beamline}.{adaptive.group_id}",
+            instance=adaptive.instance,
+            on_assign=self._assigned,
+            on_revoke=self._revoked,
+        )
+        self._consumer = consumer
+        self._suggested.start()
+        try:
+            while not self._stopping.is_set():
+                self._turn()
+            self._finish()
+        finally:
+            consumer.close()
+            self._suggested.join(2.0)
+
+    # ---- one turn of the loop
+
+    def _turn(self) -> None:
+        busy = self.keeper.busy or bool(self._hands.outbox) or not self._caught_up
+        self._hear(BUSY_SECONDS if busy else 0.0)
+        for message in self._consumer.poll(AT_ONCE, 0.0 if busy else IDLE_SECONDS):
+            # What stands must be known before it is asked for.
+            self._hear(0.0)
+            self._read(message)
+        now = time.monotonic()
+        if now - self._ticked > TICK_SECONDS:
+            self._ticked = now
+            self.keeper.tick()
+            self._keep_pace()
+            self._mark()
+        if self._deliver():
+            self.keeper.project()
+
+    def _read(self, message: Message) -> None:
+        key = (message.topic, message.partition)
+        if key not in self._partitions:
+            return
+        self.keeper.message(message)
+        self.metrics.messages.inc()
+        self._partitions[key].position = message.offset + 1
+        self._deliver()
+
+    def _hear(self, timeout: float) -> None:
+        """Handle what the threads report; wait up to `timeout` s for the first of it."""
+        try:
+            self._handle(self._inbox.get(timeout=timeout) if timeout else self._inbox.get_nowait())
+            while True:
+                self._handle(self._inbox.get_nowait())
+        except queue.Empty:
+            return
+
+    def _handle(self, news: _News) -> None:
+        match news:
+            case Message():
+                self.keeper.suggestion(news)
+            case Caught(generation):
+                self._caught(generation)
+            case Loaded():
+                self.keeper.loaded(news)
+            case Mark():
+                self._commit(news)
+            case _Replied(batch, compute, reply, seconds):
+                self.metrics.computing.observe(seconds)
+                self.keeper.replied(batch, compute.count, compute.revision, reply)
+                self._deliver()
+            case _Unstorable(write, reason):
+                log.error("a record cannot be stored", kind=write.kind, reason=reason)
+                self.metrics.unstorable.inc()
+            case _:
+                assert_never(news)
+
+    def _deliver(self) -> bool:
+        """Send what waits to be sent, in order; whether all of it is acknowledged."""
+        outbox = self._hands.outbox
+        if not outbox:
+            return True
+        try:
+            self._producer.deliver(outbox, DELIVERY_SECONDS)
+        except NotDelivered as error:
+            log.warning("Kafka does not take messages; they are sent again", error=str(error))
+            return False
+        except Undeliverable as error:
+            self._drop_undeliverable(error)
+            return False
+        for _, _, name, doc in outbox:
+            self.metrics.sent(name, doc)
+        outbox.clear()
+        return True
+
+    def _drop_undeliverable(self, error: Undeliverable) -> None:
+        """Send one by one, so that the one that cannot travel stops no other."""
+        outbox, self._hands.outbox = self._hands.outbox, []
+        for message in outbox:
+            try:
+                self._producer.deliver([message], DELIVERY_SECONDS)
+            except NotDelivered:
+                self._hands.outbox.append(message)
+            except Undeliverable as reason:
+                log.error("a message cannot be sent", topic=message[0], reason=str(reason))
+                self.metrics.unsendable.inc()
+
+    # ---- partitions
+
+    def _assigned(self, partitions: list[tuple[str, int, int]]) -> None:
+        for topic, partition, offset in partitions:
+            self._partitions[topic, partition] = _Partition(offset, offset)
+        self._generation += 1
+        self._caught_up = False
+        self._suggested.catch_up(self._generation)
+        self._keep_pace()
+        log.info("partitions assigned", partitions=[p for _, p, _ in partitions])
+
+    def _revoked(self, partitions: list[tuple[str, int]]) -> None:
+        self._generation += 1
+        for key in partitions:
+            self._partitions.pop(key, None)
+        self.keeper.revoked(partitions)
+        log.info("partitions revoked", partitions=[p for _, p in partitions])
+
+    def _caught(self, generation: int) -> None:
+        if generation != self._generation:
+            self._suggested.catch_up(self._generation)
+            return
+        self._caught_up = True
+        self._keep_pace()
+        if self._ready is not None:
+            ready, self._ready = self._ready, None
+            host, port = self.http_address or ("", 0)
+            ready(f"recommender ready: http://{host}:{port}")
+
+    def _keep_pace(self) -> None:
+        """Read on only when what stands is known and MongoDB is not too far behind."""
+        hold = not self._caught_up or self.writer.backlog > BACKLOG
+        if hold != self._paused or hold:
+            (self._consumer.pause if hold else self._consumer.resume)()
+        self._paused = hold
+        self.metrics.backlog.set(self.writer.backlog)
+        self.metrics.batches.set(len(self.keeper.batches))
+
+    def _mark(self) -> None:
+        """Have the offsets committed up to which all is done, when that is stored."""
+        if self._hands.outbox or self._marked or not self._caught_up:
+            return
+        self.keeper.project()
+        offsets: dict[tuple[str, int], int] = {}
+        for (topic, partition), place in self._partitions.items():
+            oldest = self.keeper.oldest(topic, partition)
+            offset = place.position if oldest is None else min(oldest, place.position)
+            if offset != place.committed:
+                offsets[topic, partition] = offset
+        if offsets:
+            self._marked = True
+            self.writer.put(Mark(offsets, self._generation))
+
+    def _commit(self, mark: Mark) -> None:
+        self._marked = False
+        if mark.generation != self._generation:
+            return
+        try:
+            self._consumer.commit(mark.offsets)
+        except CommitFailed as error:
+            log.warning("offsets are not committed yet", error=str(error))
+            return
+        for key, offset in mark.offsets.items():
+            self._partitions[key].committed = offset
+
+    # ---- recommenders
+
+    def have_computed(self, batch: OpenBatch, compute: Compute) -> None:
+        """Have a recommender reply, in a thread of its own: nothing can end it but itself."""
+        asked = batch.recommender
+        if asked is None:
+            raise RuntimeError(f"batch {batch.batch_id} has no recommender")
+
+        def work() -> None:
+            begun = time.monotonic()
+            reply = asked.reply(compute.calls, compute.length)
+            self._inbox.put(_Replied(batch, compute, reply, time.monotonic() - begun))
+
+        threading.Thread(target=work, name=f"recommender {batch.batch_id}", daemon=True).start()
+
+    # ---- the end
+
+    def _finish(self) -> None:
+        """Store and commit what is done."""
+        self._hear(0.0)
+        delivered = self._deliver()
+        self._marked = False
+        if delivered:
+            self._mark()
+        if self.writer.stop(1.0):
+            self._hear(0.0)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def serve_recommender(settings: Settings | None = None) -> int:
+    """Run the service until SIGTERM or SIGINT.
+
+    :return: the exit status.
+    """
+    service = RecommenderService(settings or load_settings(), ready=_say)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: service.stop())
+    service.run()
+    return 0
