@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import bson
@@ -36,7 +36,7 @@ class Record:
 
     name: str
     key: str
-    raw: RawBSONDocument
+    raw: RawBSONDocument = field(repr=False)
     source: int = 0
 
     def content(self) -> dict[str, Any]:
