@@ -22,7 +22,7 @@ COMMANDS = {
     "up": "stack",
     "down": "stack",
     "status": "stack",
-    "doctor": "doctor",
+    "doctor": "stack",
     "demo": "demo",
     "recorder": "services",
     "recommender": "services",
