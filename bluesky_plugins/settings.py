@@ -79,6 +79,14 @@ class KafkaSettings(Section):
     spool_dir: Path | None = Field(
         None, description="folder of unsent messages; unset: <state-dir>/spool"
     )
+    spool_max_mb: int = Field(
+        2048, ge=1, description="unsent messages kept on disk by one process, at most, MB"
+    )
+    max_message_bytes: int = Field(
+        16_000_000,
+        ge=1_000_000,
+        description="largest message, bytes; topics made by `up` take as much",
+    )
 
     @property
     def address(self) -> str:
@@ -201,6 +209,9 @@ class EmbeddedSettings(Section):
     )
     minimum_free_mb: int = Field(
         500, ge=0, description="`up` refuses a state folder with less free space than this, MB"
+    )
+    jars_dir: Path | None = Field(
+        None, description="folder of the servers' jars; unset: in the user's cache folder"
     )
     kafka_heap_mb: int = Field(512, ge=128, description="largest heap of Kafka's JVM, MB")
 
@@ -370,7 +381,9 @@ def _refuse_unknown_environment(environment: Iterable[str]) -> None:
         parts = upper.split("__")
         if len(parts) > 2 and "__".join(parts[:2]) in known and parts[1].endswith("CONFIG"):
             continue
-        raise ConfigurationError(f"unknown setting {name} in the environment{_nearest(upper, known)}")
+        raise ConfigurationError(
+            f"unknown setting {name} in the environment{_nearest(upper, known)}"
+        )
 
 
 def _nearest(key: str, known: Iterable[str]) -> str:

@@ -133,11 +133,7 @@ class StateFolder:
 
         :raises StackError: when the folder does not have our mark.
         """
-        if not self.root.exists():
-            return
-        marked = self.read(self.version_file)
-        if marked is None or "layout" not in marked:
-            raise StackError(f"{self.root} is not a folder of ours (no {self.version_file}); not wiped")
+        self.check_mark()
         # The mark goes last: a wipe that is killed can be done again.
         for name in sorted(OURS, key=lambda n: (n == "data", n == "lock")):
             path = self.root / name
@@ -147,6 +143,17 @@ class StateFolder:
                 path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.root.rmdir()
+
+    def check_mark(self) -> None:
+        """Refuse a folder that no `up` has made.
+
+        :raises StackError: when there is no mark.
+        """
+        marked = self.read(self.version_file)
+        if marked is None or "layout" not in marked:
+            raise StackError(
+                f"{self.root} is not a folder of ours (no {self.version_file}); not wiped"
+            )
 
     def _check_owner(self) -> None:
         if not self.root.exists():

@@ -129,4 +129,6 @@ class PortReservations:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         found = self._folder.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-            raise StackError(f"{self._folder} belongs to somebody else; set TMPDIR to a folder of yours")
+            raise StackError(
+                f"{self._folder} belongs to somebody else; set TMPDIR to a folder of yours"
+            )

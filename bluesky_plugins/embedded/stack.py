@@ -137,8 +137,10 @@ class Stack:
         if repeater_port is not None:
             left += stray_repeaters(repeater_port)
         ended = end_processes(left, self._stop_seconds)
-        for path in (self.folder.parts_file, self.folder.supervisor_file):
-            path.unlink(missing_ok=True)
+        # What tells of a supervisor goes; its lock stays, for the next one.
+        for path in self.folder.run.glob("*"):
+            if path != self.folder.supervisor_lock:
+                path.unlink(missing_ok=True)
         return ended
 
     def _quit(self) -> None:
