@@ -79,6 +79,8 @@ class RecorderService:
         # None until the group has spoken; then it may be empty, with more recorders than partitions.
         self._assignment: frozenset[tuple[str, int]] | None = None
         self._told_ready = False
+        self._held = False
+        self._finish_seconds = FINISH_SECONDS
         self._uncommitted: dict[tuple[str, int], int] = {}
 
     def stop(self) -> None:
@@ -110,7 +112,7 @@ class RecorderService:
         try:
             while not self._stopping.is_set():
                 self._step(source, writer)
-            writer.finish(FINISH_SECONDS)
+            writer.finish(self._finish_seconds)
             self._commit(source, writer)
         finally:
             source.close()
@@ -119,15 +121,25 @@ class RecorderService:
 
     def _step(self, source: Source, writer: Writer) -> None:
         if not writer.wait_for_room(ROOM_SECONDS):
-            source.pause()
-            source.poll(1, 0.0)
+            self._hold(source)
             return
-        source.resume()
+        if self._held:
+            source.resume()
+            self._held = False
         messages = source.poll(self._settings.recording.bulk_size, POLL_SECONDS)
         self._tell_ready()
         if messages:
             writer.put(make_bulk(messages))
         self._commit(source, writer)
+
+    def _hold(self, source: Source) -> None:
+        """Stay in the group while nothing can be written."""
+        if not self._held:
+            source.pause()
+            self._held = True
+        # Paused, this gives nothing; a message that came all the same would be lost.
+        if late := source.poll(1, 0.0):
+            raise RuntimeError(f"a paused consumer gave {len(late)} messages")
 
     def _commit(self, source: Source, writer: Writer) -> None:
         """Commit what is recorded of the partitions that are still ours.
@@ -159,7 +171,7 @@ class RecorderService:
         self._told_ready = True
         if self._ready is not None:
             count = len(self._assignment)
-            self._ready(f"recorder ready: {count} partitions, {self._settings.beamline} documents")
+            self._ready(f"recorder ready: {count} partitions of {self._settings.beamline}'s documents")
 
     def _until(self, server: str, act: Callable[[], None]) -> bool:
         """Wait for a server before the work begins. False when stopped meanwhile."""
