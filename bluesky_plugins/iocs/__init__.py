@@ -1,6 +1,6 @@
 """Simulated hardware over EPICS Channel Access (caproto)."""
 
 from .motion import Calibration, Limits, Trajectory
-from .server import PortTaken, serve_iocs
+from .server import PortTakenError, serve_iocs
 
-__all__ = ["Calibration", "Limits", "PortTaken", "Trajectory", "serve_iocs"]
+__all__ = ["Calibration", "Limits", "PortTakenError", "Trajectory", "serve_iocs"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -66,7 +65,7 @@ def write_frames(path: Path, frames: list[Frame]) -> None:
     part = path.with_name(f".{path.name}.part")
     with h5py.File(part, "w") as file:
         file.create_dataset(DATASET, data=np.stack(frames))
-    os.replace(part, path)
+    part.replace(path)
 
 
 class Camera(PVGroup):  # type: ignore[misc]
@@ -144,11 +143,15 @@ class Camera(PVGroup):  # type: ignore[misc]
         frames: list[Frame] = []
         for index in range(self.num_images.value):
             await asyncio.sleep(max(0.0, float(self.acquire_time.value)))  # the exposure
-            frames.append(frame(*(motor.position for motor in self._motors), index))
+            frames.append(self._look(index))
         await asyncio.to_thread(write_frames, path, frames)
         await self.full_name.write(str(path))
         await self.written.write(len(frames))
         await self.file_number.write(number + 1)
+
+    def _look(self, index: int) -> Frame:
+        brightness, x, y = (motor.position for motor in self._motors)
+        return frame(brightness, x, y, index)
 
 
 def _text(value: Any) -> str:

@@ -54,7 +54,7 @@ class PointDetector(PVGroup):  # type: ignore[misc]
         self._motors = tuple(motors)
         self._centers, self._width, self._height = tuple(centers), width, height
         self._start_noise = noise
-        self._random = random.Random(seed)  # noqa: S311 (a simulation)
+        self._random = random.Random(seed)
         self.value.getter = self._read
         self.noise.putter = self._put_noise
         for motor in self._motors:

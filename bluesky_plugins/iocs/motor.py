@@ -225,7 +225,7 @@ class MotorRecord(PVGroup):  # type: ignore[misc]
         while (left := self._trajectory.ends - time.monotonic()) > 0:
             await self._publish_position()
             self._changed.clear()
-            if await _wait_for(self._changed, min(left, TICK)):
+            if await _is_set_within(self._changed, min(left, TICK)):
                 await self._publish_direction()
         reached = self._trajectory
         await self._arrive()
@@ -303,7 +303,7 @@ class MotorRecord(PVGroup):  # type: ignore[misc]
         fields, user = self._fields, self._limits.user(self._calibration)
         await fields.dial_low_limit.write(self._limits.low, verify_value=False)
         await fields.dial_high_limit.write(self._limits.high, verify_value=False)
-        # Clients check against the control limits of VAL, and read them again when HLM or LLM changes.
+        # Clients check against these, and read them again when HLM or LLM changes.
         await self.val.write_metadata(
             lower_ctrl_limit=user.low,
             upper_ctrl_limit=user.high,
@@ -314,9 +314,10 @@ class MotorRecord(PVGroup):  # type: ignore[misc]
         await fields.user_high_limit.write(user.high, verify_value=False)
 
 
-async def _wait_for(event: asyncio.Event, timeout: float) -> bool:
+async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
     try:
-        await asyncio.wait_for(event.wait(), timeout)
+        async with asyncio.timeout(seconds):
+            await event.wait()
     except TimeoutError:
         return False
     return True

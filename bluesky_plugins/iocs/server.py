@@ -20,12 +20,12 @@ from .detectors import PointDetector
 from .motor import MotorRecord
 from .repeater import start_repeater
 
-__all__ = ["PortTaken", "Simulation", "make_simulation", "serve_iocs"]
+__all__ = ["PortTakenError", "Simulation", "make_simulation", "serve_iocs"]
 
 HOST = "127.0.0.1"
 
 
-class PortTaken(OSError):
+class PortTakenError(OSError):
     """The Channel Access port of this stack is used by somebody else."""
 
 
@@ -85,7 +85,7 @@ def serve_iocs(
 
     :param ready: called once with a line that says where it is, when it can be used.
     :returns: the exit status 0.
-    :raises PortTaken: if the server's port is in use.
+    :raises PortTakenError: if the server's port is in use.
     """
     os.environ.update(settings.epics_environment)
     asyncio.run(_serve(settings, ready, noise, seed))
@@ -110,7 +110,7 @@ async def _serve(settings: Settings, ready: Callable[[str], None], noise: float,
     try:
         await _first(server, started)
         if context.port != iocs.ca_server_port:
-            raise PortTaken(f"Channel Access port {iocs.ca_server_port} is in use")
+            raise PortTakenError(f"Channel Access port {iocs.ca_server_port} is in use")
         ready(f"IOCs ready: {iocs.prefix}* on {HOST}:{context.port}")
         await _first(server, stop)
     finally:
@@ -133,7 +133,7 @@ def _check_free(port: int) -> None:
             try:
                 probe.bind((HOST, port))
             except OSError as error:
-                raise PortTaken(f"Channel Access port {port} is in use: {error}") from error
+                raise PortTakenError(f"Channel Access port {port} is in use: {error}") from error
 
 
 async def _repeater_unless_there(port: int) -> asyncio.DatagramTransport | None:
