@@ -1,0 +1,44 @@
+"""Kafka: the codec, the producer with its spool on disk, consumers, topics, dead letters."""
+
+from bluesky_plugins.messaging.codec import decode, encode
+from bluesky_plugins.messaging.consumer import Consumer
+from bluesky_plugins.messaging.dead_letters import dead_letter
+from bluesky_plugins.messaging.errors import (
+    BrokerUnreachable,
+    CommitFailed,
+    DecodingError,
+    EncodingError,
+    Fenced,
+    MessageTooLarge,
+    MessagingError,
+    NotDelivered,
+    Undeliverable,
+)
+from bluesky_plugins.messaging.message import Message
+from bluesky_plugins.messaging.process import process_producer
+from bluesky_plugins.messaging.producer import Producer
+from bluesky_plugins.messaging.reader import TopicReader
+from bluesky_plugins.messaging.topics import TOPICS, make_topics, partition_counts
+
+__all__ = [
+    "TOPICS",
+    "BrokerUnreachable",
+    "CommitFailed",
+    "Consumer",
+    "DecodingError",
+    "EncodingError",
+    "Fenced",
+    "Message",
+    "MessageTooLarge",
+    "MessagingError",
+    "NotDelivered",
+    "Producer",
+    "TopicReader",
+    "Undeliverable",
+    "dead_letter",
+    "decode",
+    "encode",
+    "make_topics",
+    "partition_counts",
+    "process_producer",
+]
