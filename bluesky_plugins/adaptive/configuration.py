@@ -75,7 +75,9 @@ def _requested(raw: Any, defaults: RecommenderRequest) -> tuple[RecommenderReque
     if isinstance(raw, RecommenderRequest):
         return raw, None
     try:
-        return RecommenderRequest.model_validate({"name": raw} if isinstance(raw, str) else raw), None
+        return RecommenderRequest.model_validate(
+            {"name": raw} if isinstance(raw, str) else raw
+        ), None
     except ValidationError as error:
         told = "; ".join(
             f"{'.'.join(map(str, item['loc'])) or 'recommender'}: {item['msg']}"

@@ -170,7 +170,9 @@ def _add_views(app: FastAPI) -> None:
 
 def _json(found: Mapping[str, Any]) -> bytes:
     """JSON that says NaN and infinities as strings: a point may be anything."""
-    return _AnyJson.model_validate({"value": found}).model_dump_json(include={"value"}).encode()[9:-1]
+    return (
+        _AnyJson.model_validate({"value": found}).model_dump_json(include={"value"}).encode()[9:-1]
+    )
 
 
 class _AnyJson(BaseModel):

@@ -16,7 +16,7 @@ from pydantic import (
     ValidationError,
 )
 
-from bluesky_plugins.adaptive.log import DOCUMENTS, entries_of
+from bluesky_plugins.adaptive.log import DOCUMENTS, Cause, entries_of
 from bluesky_plugins.adaptive.model import (
     BatchEvent,
     BatchMode,
@@ -26,7 +26,7 @@ from bluesky_plugins.adaptive.model import (
     Waiting,
 )
 
-__all__ = ["Garbage", "Intake", "Routed", "read_suggestion"]
+__all__ = ["Entry", "Garbage", "Intake", "Routed", "read_suggestion"]
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f]+$")]
 Count = Annotated[StrictInt, Field(ge=0, le=10**9)]
@@ -34,7 +34,7 @@ Count = Annotated[StrictInt, Field(ge=0, le=10**9)]
 LARGEST = 2**63 - 1
 
 
-class Garbage(ValueError):
+class Garbage(ValueError):  # noqa: N818 - as the field says it
     """A message cannot be used; the text says why. It is a case for the dead letters."""
 
 
@@ -136,6 +136,14 @@ class Routed(NamedTuple):
     name: str
     uid: str
     doc: dict[str, Any]
+
+
+class Entry(NamedTuple):
+    """An entry on its way into a log; `time` of its message, seconds since the epoch."""
+
+    routed: Routed
+    cause: Cause
+    time: float
 
 
 def _told(error: ValidationError) -> str:

@@ -15,7 +15,7 @@ import structlog
 
 from bluesky_plugins.adaptive.asking import Asked, Failed, Reply
 from bluesky_plugins.adaptive.configuration import Rules
-from bluesky_plugins.adaptive.intake import Garbage, Intake, Routed, read_suggestion
+from bluesky_plugins.adaptive.intake import Entry, Garbage, Intake, read_suggestion
 from bluesky_plugins.adaptive.log import BatchLog, Cause, Unloggable
 from bluesky_plugins.adaptive.machine import (
     Batch,
@@ -37,17 +37,9 @@ from bluesky_plugins.adaptive.registry import Registry
 from bluesky_plugins.adaptive.writer import Write
 from bluesky_plugins.messaging import DecodingError, Message, decode
 
-__all__ = ["Entry", "Hands", "Keeper", "Limits", "Loaded", "OpenBatch"]
+__all__ = ["Hands", "Keeper", "Limits", "Loaded", "OpenBatch"]
 
 log = structlog.get_logger(__name__)
-
-
-class Entry(NamedTuple):
-    """An entry on its way into a log."""
-
-    routed: Routed
-    cause: Cause
-    time: float
 
 
 class Loaded(NamedTuple):
@@ -244,7 +236,9 @@ class Keeper:
         """Have the records of the batches that changed stored."""
         for batch in self._dirty.values():
             if batch.first and batch.last:
-                self._hands.write(Write("batch", batch_record(batch.state, batch.first, batch.last)))
+                self._hands.write(
+                    Write("batch", batch_record(batch.state, batch.first, batch.last))
+                )
         self._dirty.clear()
 
     # ---- entries
@@ -391,5 +385,3 @@ class Keeper:
 def replace_time(suggestion: Suggestion, now: float) -> Suggestion:
     """The suggestion with the time of its publication, seconds since the epoch."""
     return suggestion.model_copy(update={"time": now})
-
-

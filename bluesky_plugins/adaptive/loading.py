@@ -9,35 +9,22 @@ from typing import Any
 import structlog
 from pymongo.errors import PyMongoError
 
-from bluesky_plugins.adaptive.intake import Garbage, Intake, Routed
-from bluesky_plugins.adaptive.keeper import Entry, Loaded
+from bluesky_plugins.adaptive.intake import Entry, Garbage, Intake
+from bluesky_plugins.adaptive.keeper import Loaded
 from bluesky_plugins.adaptive.log import Cause
 from bluesky_plugins.adaptive.machine import Phase
 from bluesky_plugins.adaptive.model import Suggestion
 from bluesky_plugins.adaptive.store import BatchStore
+from bluesky_plugins.adaptive.stored import stored_entries
 from bluesky_plugins.messaging import DecodingError, Message, MessagingError, TopicReader, decode
 from bluesky_plugins.settings import Settings
 
-__all__ = ["Loader", "stored_entries"]
+__all__ = ["Loader"]
 
 log = structlog.get_logger(__name__)
 READ_AT_ONCE = 1000
 RETRY_SECONDS = 1.0
 REACH_SECONDS = 10.0
-
-
-def stored_entries(store: BatchStore, batch_id: str) -> Iterator[Entry | Mapping[str, Any]]:
-    """A batch's log as MongoDB keeps it; a record itself where its document is not stored."""
-    for record in store.log(batch_id):
-        doc = record["doc"]
-        if doc is None:
-            doc = store.document(record["name"], record["uid"])
-        if doc is None:
-            yield record
-            continue
-        cause = Cause(record["topic"], record["partition"], record["offset"])
-        routed = Routed(batch_id, record["name"], record["uid"], doc)
-        yield Entry(routed, cause, record["time"])
 
 
 class Loader:
@@ -103,8 +90,7 @@ class Loader:
         except PyMongoError as error:
             log.warning("MongoDB does not answer", batch_id=batch_id, error=str(error))
             return []
-        entries = [entry for entry in found if isinstance(entry, Entry)]
-        return [entry for entry in entries if entry.cause.offset < met.offset]
+        return [entry for _, entry in found if entry and entry.cause.offset < met.offset]
 
     def _read(self, batch_id: str, met: Cause, first: int) -> list[Entry]:
         entries: list[Entry] = []
@@ -125,9 +111,13 @@ class Loader:
             return
         reader = TopicReader(self._settings, met.topic)
         try:
-            reader.start({met.partition: first}, REACH_SECONDS)
+            # The other partitions are left alone: they are read from their ends.
+            ends = reader.ends(REACH_SECONDS)
+            reader.start({**ends, met.partition: first}, REACH_SECONDS)
             while not self._stopping.is_set():
                 for message in reader.poll(READ_AT_ONCE, 1.0):
+                    if message.partition != met.partition:
+                        continue
                     if message.offset >= met.offset:
                         return
                     yield message

@@ -17,7 +17,15 @@ from typing import Any
 import event_model
 import numpy as np
 
-__all__ = ["BatchLog", "Cause", "ConflictingEntry", "LogEntry", "Unloggable", "canonical", "entries_of"]
+__all__ = [
+    "BatchLog",
+    "Cause",
+    "ConflictingEntry",
+    "LogEntry",
+    "Unloggable",
+    "canonical",
+    "entries_of",
+]
 
 DOCUMENTS = frozenset(event_model.DocumentNames.__members__)
 
@@ -51,7 +59,7 @@ class LogEntry:
     digest: str
 
 
-class Unloggable(ValueError):
+class Unloggable(ValueError):  # noqa: N818 - a state of a document
     """A document cannot be an entry of a log; the text says why."""
 
 

@@ -252,7 +252,9 @@ def story(state: Batch, key: int | None = None) -> list[Told]:
     return lines[::-1]
 
 
-def _tell(state: Batch, text: str, entry: LogEntry | None = None, count: int | None = None) -> Batch:
+def _tell(
+    state: Batch, text: str, entry: LogEntry | None = None, count: int | None = None
+) -> Batch:
     cause, time = (entry.cause, entry.time) if entry else (None, None)
     return replace(state, told=(Told(text, cause, count, time), state.told))
 
@@ -402,9 +404,7 @@ def _of_the_plan(rules: Rules, state: Batch, entry: LogEntry) -> Step:
 
 def _opened(rules: Rules, state: Batch, entry: LogEntry, event: Opened) -> Batch:
     if state.configuration is None and event.recommender is not None:
-        state = replace(
-            state, configuration=configured(state.batch_id, event.recommender, rules)
-        )
+        state = replace(state, configuration=configured(state.batch_id, event.recommender, rules))
     state = replace(
         state,
         phase=Phase.OPEN,
@@ -522,9 +522,7 @@ def _ask(
     state = _tell(state, f"revision {revision} is due", entry, count)
     if verdict is None:
         suggest = Suggest(rules.max_revisions)
-        state = replace(
-            state, calls=extended(state.calls, suggest), length=state.length + 1
-        )
+        state = replace(state, calls=extended(state.calls, suggest), length=state.length + 1)
     elif verdict.action is Action.PAUSE:
         state = replace(state, pause_requested=None)
     known = state.stands.get((count, revision))
@@ -540,9 +538,7 @@ def _compute(state: Batch, ask: Ask) -> Compute:
     config = state.configuration
     if config is None:
         raise RuntimeError(f"batch {state.batch_id} asks without a recommender")
-    return Compute(
-        state.batch_id, ask.count, ask.revision, config, state.calls, state.length
-    )
+    return Compute(state.batch_id, ask.count, ask.revision, config, state.calls, state.length)
 
 
 def _suggestion(
@@ -598,13 +594,9 @@ def _published(rules: Rules, state: Batch, event: Published) -> Step:
 
 def _settled(state: Batch, ask: Ask, answer: Suggestion) -> Step:
     decided = Decided(ask.count, ask.revision, answer.action)
-    state = replace(
-        state, last=decided, answered={**state.answered, ask.count: ask.revision}
-    )
+    state = replace(state, last=decided, answered={**state.answered, ask.count: ask.revision})
     where = f" {answer.point}" if answer.point else ""
-    state = _tell(
-        state, f"answered: {answer.action}{where}, {answer.reason}", None, ask.count
-    )
+    state = _tell(state, f"answered: {answer.action}{where}, {answer.reason}", None, ask.count)
     # Plans that send no events of their own never say that they have ended.
     if answer.action is Action.STOP and state.opened is None:
         return state, (_close(state, Outcome.DONE, answer.reason),)

@@ -13,7 +13,7 @@ __all__ = ["Row", "Run", "Unusable", "row_of", "rows_of"]
 PRIMARY = "primary"
 
 
-class Unusable(ValueError):
+class Unusable(ValueError):  # noqa: N818 - a state of a run
     """A run or event has no rows that a recommender could take in; the text says why."""
 
 
@@ -48,7 +48,9 @@ class Run:
 
 
 def _number(key: str, value: Any) -> float:
-    if isinstance(value, Real) or (getattr(value, "shape", None) == () and value.dtype.kind in "iufb"):
+    if isinstance(value, Real) or (
+        getattr(value, "shape", None) == () and value.dtype.kind in "iufb"
+    ):
         number = float(value)
         if math.isfinite(number):
             return number

@@ -87,7 +87,7 @@ def _load(point: EntryPoint) -> _Registered:
     try:
         make = point.load()
     # Code of other people: whatever it raises at import, the name cannot be used.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         raise LookupError(f"recommender {point.name} cannot be imported: {error}") from error
     version = point.dist.version if point.dist else "0"
     return _Registered(make, _schema(point.name, make), version)

@@ -125,7 +125,10 @@ class BatchStore:
         """
         self._write(
             self.batch_log,
-            [InsertOne({"_id": f"{record['batch_id']}:{record['n']}", **record}) for record in records],
+            [
+                InsertOne({"_id": f"{record['batch_id']}:{record['n']}", **record})
+                for record in records
+            ],
         )
 
     def _write(

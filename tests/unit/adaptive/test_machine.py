@@ -131,7 +131,9 @@ def test_a_repeated_message_changes_nothing() -> None:
         ({"other": 1.0}, "no event of the run has a reading of det, motor"),
     ],
 )
-def test_readings_that_are_no_numbers_stop_the_batch_with_the_key(reading: Any, reason: str) -> None:
+def test_readings_that_are_no_numbers_stop_the_batch_with_the_key(
+    reading: Any, reason: str
+) -> None:
     bench, recommender = scripted(7.0)
     (answer,) = bench.feed(*run(0, reading))
     assert (answer.action, answer.reason) == (Action.STOP, reason)
