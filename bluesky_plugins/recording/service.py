@@ -115,6 +115,7 @@ class RecorderService:
             writer.finish(self._finish_seconds)
             self._commit(source, writer)
         finally:
+            writer.abandon()
             source.close()
             if own is not None:
                 own.close(timeout=0.5)

@@ -93,14 +93,21 @@ class Writer:
             return recorded
 
     def finish(self, timeout: float) -> bool:
-        """Record what is in hand; after `timeout` seconds give it up. True when all is done."""
+        """Take no more bulks; True when what is in hand is recorded within `timeout` seconds."""
         with self._changed:
             self._finishing = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._failure or self._in_hand == 0, timeout)
-            self._giving_up.set()
             self._raise_failure()
             return self._in_hand == 0
+
+    def abandon(self) -> None:
+        """End the thread at its next step, whatever is in hand."""
+        self._giving_up.set()
+        with self._changed:
+            self._finishing = True
+            self._waiting.clear()
+            self._changed.notify_all()
 
     def _has_room(self) -> bool:
         return self._in_hand < BULKS_HELD

@@ -185,7 +185,16 @@ def test_offsets_of_partitions_that_were_taken_away_are_not_committed() -> None:
 
 def test_stopped_while_the_store_is_away_it_ends_without_a_commit() -> None:
     bench = Bench(log_of_runs())
-    service = bench.service(lambda name: setattr(bench.store, "down", "write" in name))
+
+    class StoppedWhenHeld(MemorySource):
+        def poll(self, max_messages: int, timeout: float) -> list[Any]:
+            if self._paused:
+                service.stop()
+            return super().poll(max_messages, timeout)
+
+    service = bench.service(
+        lambda name: setattr(bench.store, "down", "write" in name), StoppedWhenHeld
+    )
     service._finish_seconds = 0.1
     service.run()
     assert bench.log.committed == {}
