@@ -83,8 +83,7 @@ def running_stack(say: Any) -> Iterator[Settings]:
         yield load_settings()
     finally:
         if started:
-            say("Stopping the stack (its data stay) ...")
-            stop_stack(load_settings(), say)
+            stop_stack(load_settings(with_stack=False), say)
 
 
 def draw(notebook: Notebook, path: Path) -> None:
@@ -109,7 +108,7 @@ def measure(notebook: Notebook, settings: Settings, say: Any) -> tuple[tuple[str
     """Run the adaptive plan; returns the uids and what `db[-1]` holds."""
     from bluesky_plugins.profile import make_namespace
 
-    names = make_namespace(settings, headless=True, table=False)
+    names = make_namespace(settings, headless=True, table=False, tell=say)
     say("\n  count     motor         det")
     plan = names["adaptive_plan"](
         [names["det"]],
@@ -142,7 +141,9 @@ def demo(as_json: bool, picture: Path | None) -> None:
         click.echo(text, err=as_json)
 
     notebook = Notebook(say)
-    with running_stack(say) as settings:
+    from bluesky_plugins.cli.stack import command_errors
+
+    with command_errors("demo"), running_stack(say) as settings:
         began = time.monotonic()
         uids, last = measure(notebook, settings, say)
         say(f"\n{len(uids)} runs in {time.monotonic() - began:.1f} s; {notebook.stop_reason}")

@@ -18,14 +18,15 @@ from bluesky_plugins.cli.stack_start import Starter
 from bluesky_plugins.embedded import PartState, Stack, StackError, StateFolder, answers
 from bluesky_plugins.settings import Settings, load_settings, state_dir
 
-__all__ = ["down", "stack_status", "status", "up"]
+__all__ = ["command_errors", "down", "stack_status", "start_stack", "status", "stop_stack", "up"]
 
 GOOD = (PartState.RUNNING, PartState.EXTERNAL)
 COLOURS = {"running": "green", "external": "green", "starting": "yellow", "stopped": "dim"}
 
 
 @contextlib.contextmanager
-def _errors(command: str) -> Iterator[None]:
+def command_errors(command: str) -> Iterator[None]:
+    """What goes wrong with a stack ends the command with a line that names it, and status 1."""
     try:
         yield
     except StackError as error:
@@ -56,6 +57,34 @@ def _patience(settings: Settings) -> float:
     return settings.embedded.ready_seconds + 4 * settings.embedded.stop_seconds
 
 
+def start_stack(settings: Settings, say: Callable[[str], None]) -> bool:
+    """Start what does not run in the state folder; False when all of it ran already.
+
+    :param settings: what a person has set, without what a stack has written.
+    :param say: takes a line of progress.
+    :raises StackError: when something does not start; what was started is stopped again.
+    """
+    folder = StateFolder(state_dir())
+    waiting = lambda: say("another `up` or `down` is at work here: waiting for it")  # noqa: E731
+    with folder.command_lock(_patience(settings), waiting):
+        return Starter(folder, settings, say).start()
+
+
+def stop_stack(settings: Settings, say: Callable[[str], None], *, wipe: bool = False) -> None:
+    """Stop the stack of the state folder.
+
+    :param wipe: remove its data too.
+    :raises StackError: when something cannot be stopped, or the folder is not ours.
+    """
+    folder = StateFolder(state_dir())
+    waiting = lambda: say("another `up` or `down` is at work here: waiting for it")  # noqa: E731
+    with folder.command_lock(_patience(settings), waiting):
+        _stop(folder, settings, say)
+        if wipe:
+            folder.wipe()
+            say(f"removed the data in {folder.root}")
+
+
 @click.command()
 @section_options("embedded")
 def up() -> None:
@@ -66,10 +95,8 @@ def up() -> None:
     """
     settings = load_settings(with_stack=False)
     folder = StateFolder(state_dir())
-    with _errors("up"), _progress("starting the stack") as say:
-        waiting = lambda: say("another `up` or `down` is at work here: waiting for it")  # noqa: E731
-        with folder.command_lock(_patience(settings), waiting):
-            started = Starter(folder, settings, say).start()
+    with command_errors("up"), _progress("starting the stack") as say:
+        started = start_stack(settings, say)
         say("the stack is ready" if started else "the stack is running already")
         say(f"state folder {folder.root}, HTTP key in {_key_file(folder, settings)}")
 
@@ -90,18 +117,13 @@ def down(wipe: bool) -> None:
     """Stop the services, then the servers. The data stay."""
     settings = load_settings(with_stack=False)
     folder = StateFolder(state_dir())
-    with _errors("down"), _progress("stopping the stack") as say:
+    with command_errors("down"), _progress("stopping the stack") as say:
         if not folder.root.exists():
             say(f"nothing runs: there is no {folder.root}")
             return
         if wipe:
             folder.check_mark()
-        waiting = lambda: say("another `up` or `down` is at work here: waiting for it")  # noqa: E731
-        with folder.command_lock(_patience(settings), waiting):
-            _stop(folder, settings, say)
-            if wipe:
-                folder.wipe()
-                say(f"removed the data in {folder.root}")
+        stop_stack(settings, say, wipe=wipe)
 
 
 def _stop(folder: StateFolder, settings: Settings, say: Callable[[str], None]) -> None:
@@ -148,7 +170,7 @@ def stack_status(folder: StateFolder) -> dict[str, dict[str, Any]]:
 def status(as_json: bool) -> None:
     """Say of each part where it is, its process and its state; exit status 1 if one is down."""
     folder = StateFolder(state_dir())
-    with _errors("status"):
+    with command_errors("status"):
         found = stack_status(folder)
     if as_json:
         click.echo(json.dumps(found))
