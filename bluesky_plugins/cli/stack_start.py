@@ -84,7 +84,7 @@ class Starter:
             if not answers(probe, timeout=5.0):
                 raise StackError(
                     f"{name} at {address} does not answer; it is set by hand (settings file or "
-                    "environment), so that `up` does not start one: start it, or take that setting out"
+                    "environment), so that `up` does not start one: start it, or unset it"
                 )
             self._tell(name, f"external, {address}")
 

@@ -180,9 +180,9 @@ class StateFolder:
         for name, version in expected.items():
             if found.get(name) != version:
                 raise StackError(
-                    f"{self.data} was written by another version ({name} {found.get(name)}, this is "
-                    f"{version}); use that version, or another --state-dir, or `down --wipe`, which "
-                    "loses the data"
+                    f"{self.data} was written by another version ({name} {found.get(name)}, this "
+                    f"is {version}); use that version, or another --state-dir, or `down --wipe`, "
+                    "which loses the data"
                 )
 
 

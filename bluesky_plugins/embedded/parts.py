@@ -113,10 +113,10 @@ class StackSpec(Noun):
 
     root: Path
     parts: tuple[Part, ...]
-    max_failures: int = Field(10, ge=1)
-    stop_seconds: float = Field(15.0, gt=0)
-    check_seconds: float = Field(0.25, gt=0)
-    log_bytes: int = Field(10_000_000, ge=1000)
+    max_failures: int = Field(default=10, ge=1)
+    stop_seconds: float = Field(default=15.0, gt=0)
+    check_seconds: float = Field(default=0.25, gt=0)
+    log_bytes: int = Field(default=10_000_000, ge=1000)
 
 
 class PartState(StrEnum):

@@ -68,6 +68,8 @@ class Stack:
         :param keep: open files that it is to hold as long as it lives.
         :raises StackError: when it does not answer in time; its log's last lines are told.
         """
+        if self.alive:
+            raise StackError(f"{self.folder.root} has a supervisor already")
         log_path = self.folder.log / "supervisor.log"
         self.folder.supervisor_file.unlink(missing_ok=True)
         with log_path.open("ab") as log:
@@ -82,8 +84,8 @@ class Stack:
                 pass_fds=tuple(keep),
                 check=False,
             )
-        told = self._until(lambda: self.folder.supervisor_file.exists() and self.alive)
-        if started.returncode or not told:
+        told = started.returncode == 0 and self._until(self.folder.supervisor_file.exists)
+        if not told:
             last = "\n".join(tail(log_path))
             raise StackError(f"the supervisor did not start; {log_path} ends with:\n{last}")
         self._command("list")

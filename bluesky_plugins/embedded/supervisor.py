@@ -59,7 +59,7 @@ class SupervisedPart:
     def _watcher(self, spec: StackSpec) -> Watcher:
         # Started from the thread that lives as long as the supervisor does.
         argv = tethered(self.part.argv, parent=os.getpid())
-        hooks = {
+        hooks: dict[str, Callable[..., bool]] = {
             "before_start": self._before_start,
             "before_spawn": self._before_spawn,
             "after_spawn": self._after_spawn,
@@ -240,7 +240,7 @@ class Supervisor:
         try:
             self._folder.write(self._folder.parts_file, records)
         except OSError as error:
-            _log.error("%s cannot be written: %s", self._folder.parts_file, error)  # noqa: TRY400
+            _log.error("%s cannot be written: %s", self._folder.parts_file, error)
             return
         self._told = records
 
@@ -266,14 +266,12 @@ def _hold_lock(folder: StateFolder) -> None:
 
 
 def supervise(spec: StackSpec) -> int:
-    """Supervise in this process until told to quit.
+    """Supervise in this process, which must hold the folder's lock, until told to quit.
 
     :returns: exit status.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     circus_logger.setLevel(logging.INFO)
-    # Never let go but by the end of the process: whoever gets the lock then is alone.
-    _hold_lock(StateFolder(spec.root))
     Supervisor(spec).run()
     return 0
 
@@ -281,6 +279,11 @@ def supervise(spec: StackSpec) -> int:
 def main() -> None:
     """Read the spec, leave the caller, supervise."""
     spec = StackSpec.model_validate_json(sys.stdin.buffer.read())
+    # Passes to the child, and is let go by its end alone: whoever gets it then is alone.
+    try:
+        _hold_lock(StateFolder(spec.root))
+    except StackError as error:
+        sys.exit(str(error))
     if os.fork():
         os._exit(0)
     sys.exit(supervise(spec))
