@@ -9,7 +9,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from caproto import SkipWrite
+from caproto import ChannelType, SkipWrite
 from caproto.server import PVGroup, pvproperty
 from numpy.typing import NDArray
 
@@ -68,6 +68,16 @@ def write_frames(path: Path, frames: list[Frame]) -> None:
     part.replace(path)
 
 
+def _text_of(length: int) -> dict[str, Any]:
+    # An EPICS string ends after 39 characters; an array of characters does not.
+    return {
+        "value": "",
+        "dtype": ChannelType.CHAR,
+        "max_length": length,
+        "report_as_string": True,
+    }
+
+
 class Camera(PVGroup):  # type: ignore[misc]
     """PVs of the camera; `Acquire` writes `NumImages` frames into the next file.
 
@@ -80,16 +90,12 @@ class Camera(PVGroup):  # type: ignore[misc]
     acquire = pvproperty(name="Acquire", value=0)
     num_images = pvproperty(name="NumImages", value=1)
     acquire_time = pvproperty(name="AcquireTime", value=0.01, units="s")
-    file_path = pvproperty(name="FilePath", value="", max_length=256, report_as_string=True)
-    file_name = pvproperty(name="FileName", value="camera", max_length=128, report_as_string=True)
+    file_path = pvproperty(name="FilePath", **_text_of(256))
+    file_name = pvproperty(name="FileName", **{**_text_of(128), "value": "camera"})
     file_number = pvproperty(name="FileNumber", value=0)
-    full_name = pvproperty(
-        name="FullFileName_RBV", value="", max_length=1024, read_only=True, report_as_string=True
-    )
+    full_name = pvproperty(name="FullFileName_RBV", read_only=True, **_text_of(1024))
     written = pvproperty(name="NumImages_RBV", value=0, read_only=True)
-    message = pvproperty(
-        name="ErrorMessage_RBV", value="", max_length=256, read_only=True, report_as_string=True
-    )
+    message = pvproperty(name="ErrorMessage_RBV", read_only=True, **_text_of(256))
 
     def __init__(
         self, prefix: str, motors: tuple[MotorRecord, MotorRecord, MotorRecord], root: Path

@@ -1,0 +1,44 @@
+"""The RunEngine of bsui and of the queue."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from bluesky import RunEngine
+from bluesky.callbacks.best_effort import BestEffortCallback
+from bluesky.utils import ProgressBarManager
+
+from bluesky_plugins.callbacks import KafkaPublisher
+from bluesky_plugins.profile.scan_numbers import make_scan_numbers
+from bluesky_plugins.settings import Settings
+
+__all__ = ["has_display", "make_engine"]
+
+
+def has_display() -> bool:
+    """Whether plots can be shown."""
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def make_engine(settings: Settings, *, headless: bool, table: bool) -> Any:
+    """A RunEngine that publishes every document, counts its scans with all others, shows a table.
+
+    :param headless: no plots, and no progress bars unless somebody watches a terminal.
+    :param table: the live table, and plots where they can be shown.
+    """
+    engine = RunEngine({"beamline": settings.beamline}, scan_id_source=make_scan_numbers(settings))
+    engine.subscribe(KafkaPublisher("documents", settings=settings))
+    if table:
+        engine.subscribe(_live_table(plots=has_display() and not headless))
+    if sys.stderr.isatty():
+        engine.waiting_hook = ProgressBarManager()
+    return engine
+
+
+def _live_table(*, plots: bool) -> BestEffortCallback:
+    best = BestEffortCallback()
+    if not plots:
+        best.disable_plots()
+    return best
