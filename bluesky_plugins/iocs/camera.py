@@ -69,12 +69,11 @@ def write_frames(path: Path, frames: list[Frame]) -> None:
 
 
 def _text_of(length: int) -> dict[str, Any]:
-    # An EPICS string ends after 39 characters; an array of characters does not.
+    # An EPICS string ends after 39 characters; clients read an array of them as a string.
     return {
         "value": "",
         "dtype": ChannelType.CHAR,
         "max_length": length,
-        "report_as_string": True,
     }
 
 

@@ -1,4 +1,4 @@
-"""The simulated camera as an ophyd device: its images are files, named by `resource` and `datum`."""
+"""The simulated camera as an ophyd device: images are files, named by their documents."""
 
 from __future__ import annotations
 
