@@ -104,12 +104,26 @@ class StateFolder:
         except OSError:
             return False
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Shared: two that ask at once must not take each other for a supervisor.
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
             return True
         finally:
             os.close(descriptor)
         return False
+
+    def hold_supervisor_lock(self, timeout: float = 1.0) -> None:
+        """Be the supervisor, as long as this process or one forked from it lives.
+
+        :param timeout: s; somebody who just asks `supervised` is in the way for a moment.
+        :raises StackError: when there is another one.
+        """
+        descriptor = os.open(self.supervisor_lock, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            _flock(descriptor, timeout, lambda: None, pause=0.01)
+        except StackError:
+            os.close(descriptor)
+            raise StackError(f"{self.root} has a supervisor already") from None
 
     @contextlib.contextmanager
     def command_lock(self, timeout: float, on_wait: Callable[[], None]) -> Iterator[None]:
@@ -204,9 +218,11 @@ def _write(path: Path, text: str) -> None:
         raise
 
 
-def _flock(descriptor: int, timeout: float, on_wait: Callable[[], None]) -> None:
+def _flock(
+    descriptor: int, timeout: float, on_wait: Callable[[], None], pause: float = 0.1
+) -> None:
     deadline = time.monotonic() + timeout
-    pause = threading.Event()
+    never = threading.Event()
     told = False
     while True:
         try:
@@ -217,4 +233,4 @@ def _flock(descriptor: int, timeout: float, on_wait: Callable[[], None]) -> None
         if not told:
             on_wait()
             told = True
-        pause.wait(0.1)
+        never.wait(pause)

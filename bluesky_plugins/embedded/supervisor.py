@@ -7,7 +7,6 @@ by itself. `parts.json` says at every change what is known of each part.
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import logging
 import os
@@ -257,14 +256,6 @@ def _socket_folder(run: Path) -> Path:
     return Path(tempfile.mkdtemp(prefix="bluesky-"))
 
 
-def _hold_lock(folder: StateFolder) -> None:
-    descriptor = os.open(folder.supervisor_lock, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise StackError(f"{folder.root} has a supervisor already") from None
-
-
 def supervise(spec: StackSpec) -> int:
     """Supervise in this process, which must hold the folder's lock, until told to quit.
 
@@ -281,7 +272,7 @@ def main() -> None:
     spec = StackSpec.model_validate_json(sys.stdin.buffer.read())
     # Passes to the child, and is let go by its end alone: whoever gets it then is alone.
     try:
-        _hold_lock(StateFolder(spec.root))
+        StateFolder(spec.root).hold_supervisor_lock()
     except StackError as error:
         sys.exit(str(error))
     if os.fork():
