@@ -145,6 +145,7 @@ class Asked:
     name: str
     make: Callable[[], Any]
     independent_keys: Sequence[str]
+    immediate: bool = False
     done: int = 0
     _recommender: Any = field(default=None, repr=False)
     _fault: Failed | None = None

@@ -236,9 +236,8 @@ class Keeper:
         """Have the records of the batches that changed stored."""
         for batch in self._dirty.values():
             if batch.first and batch.last:
-                self._hands.write(
-                    Write("batch", batch_record(batch.state, batch.first, batch.last))
-                )
+                record = batch_record(batch.state, batch.first, batch.last)
+                self._hands.write(Write("batch", record))
         self._dirty.clear()
 
     # ---- entries
@@ -322,6 +321,7 @@ class Keeper:
             info.name,
             lambda: self._registry.make(info.name, info.parameters, info.seed),
             config.independent_keys,
+            immediate=self._registry.immediate(info.name),
         )
 
     def _overdue(self, batch: OpenBatch, clock: float, now: float) -> None:
@@ -361,10 +361,10 @@ class Keeper:
         for suggestion in stored:
             self._standing(batch, suggestion, nowhere)
         for message in self._suggested.get(batch.batch_id, ()):
-            suggestion = read_suggestion(*decode(message.value))
-            if suggestion is not None:
+            read = read_suggestion(*decode(message.value))
+            if read is not None:
                 cause = Cause(message.topic, message.partition, message.offset)
-                self._standing(batch, suggestion, cause)
+                self._standing(batch, read, cause)
 
     def _standing(self, batch: OpenBatch, suggestion: Suggestion, cause: Cause) -> None:
         known = (suggestion.batch_count, suggestion.revision) in batch.state.stands

@@ -159,7 +159,8 @@ class Ask:
     sent: float | None = None
 
 
-class Told(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Told:
     """One line of a batch's story."""
 
     text: str
@@ -168,7 +169,8 @@ class Told(NamedTuple):
     time: float | None
 
 
-class Decided(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Decided:
     """The answer that was given last."""
 
     count: int
@@ -241,11 +243,11 @@ def outstanding(state: Batch) -> tuple[Instruction, ...]:
     return (_compute(state, ask),)
 
 
-def story(state: Batch, key: int | None = None) -> list[Told]:
-    """What happened to a batch, or to one count of it, in order."""
+def story(state: Batch, key: int | None = None, *, latest: int | None = None) -> list[Told]:
+    """What happened to a batch, or to one count of it, in order; or the latest lines of it."""
     lines: list[Told] = []
     rest = state.told
-    while rest is not None:
+    while rest is not None and (latest is None or len(lines) < latest):
         line, rest = rest
         if key is None or line.count == key:
             lines.append(line)
@@ -486,7 +488,7 @@ def _pause(state: Batch, command: Command) -> Batch:
 def _revise_pause(rules: Rules, state: Batch, entry: LogEntry) -> Step:
     if state.last is None or not _stands_paused(state):
         return state, NOTHING
-    count, revision, _ = state.last
+    count, revision = state.last.count, state.last.revision
     return _ask(state, entry, count, revision + 1, _requested(state), rules)
 
 

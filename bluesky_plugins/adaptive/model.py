@@ -200,9 +200,7 @@ class Ended(_Event):
     outcome: Outcome
 
 
-BatchEvent = Annotated[
-    Opened | Taken | Refused | TimedOut | Ended, Field(discriminator="event")
-]
+BatchEvent = Annotated[Opened | Taken | Refused | TimedOut | Ended, Field(discriminator="event")]
 _BATCH_EVENT: TypeAdapter[BatchEvent] = TypeAdapter(BatchEvent)
 
 

@@ -81,7 +81,7 @@ def batch_record(state: Batch, first: Cause, last: Cause) -> dict[str, Any]:
         "partition": first.partition,
         "first_offset": first.offset,
         "last_offset": last.offset,
-        "story": [_told(line) for line in story(state)[-STORY_LINES:]],
+        "story": [_told(line) for line in story(state, latest=STORY_LINES)],
     }
 
 

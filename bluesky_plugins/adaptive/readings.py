@@ -89,7 +89,7 @@ def rows_of(run: Run) -> list[Row]:
         raise Unusable("the run has no events")
     whole = [row for row in rows if not row.missing]
     if not whole:
-        names = sorted(min((row.missing for row in rows), key=len))
+        names = sorted(min((row.missing for row in rows), key=lambda keys: len(keys)))
         raise Unusable(f"no event of the run has a reading of {', '.join(names)}")
     chosen = [row for row in whole if row.stream == PRIMARY] or whole
     for row in chosen:

@@ -51,6 +51,13 @@ class Registry:
             return Described(found.version, error=f"recommender {name}: {_told(error)}")
         return Described(found.version, checked.model_dump(mode="json", exclude_unset=True))
 
+    def immediate(self, name: str) -> bool:
+        """Whether a recommender says that its calls need not be waited for."""
+        try:
+            return getattr(self._find(name).make, "immediate", False) is True
+        except LookupError:
+            return False
+
     def make(self, name: str, parameters: Mapping[str, Any], seed: int) -> Any:
         """A new recommender object.
 

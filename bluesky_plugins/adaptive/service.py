@@ -30,6 +30,7 @@ from bluesky_plugins.adaptive.metrics import Metrics
 from bluesky_plugins.adaptive.registry import Registry
 from bluesky_plugins.adaptive.store import BatchStore
 from bluesky_plugins.adaptive.suggested import Caught, SuggestionsReader
+from bluesky_plugins.adaptive.workers import Workers
 from bluesky_plugins.adaptive.writer import Mark, Write, Writer
 from bluesky_plugins.messaging import (
     BrokerUnreachable,
@@ -144,6 +145,7 @@ class RecommenderService:
         self._hands = _Hands(self)
         rules = rules_of(settings.adaptive, registry.describe)
         self.keeper = Keeper(rules, registry, self._hands, limits=limits)
+        self._workers = Workers()
         self._suggested = SuggestionsReader(settings, self._inbox.put, self._stopping)
         self._partitions: dict[tuple[str, int], _Partition] = {}
         self._generation = 0
@@ -237,9 +239,8 @@ class RecommenderService:
     def _turn(self) -> None:
         busy = self.keeper.busy or bool(self._hands.outbox) or not self._caught_up
         self._hear(BUSY_SECONDS if busy else 0.0)
-        for message in self._consumer.poll(AT_ONCE, 0.0 if busy else IDLE_SECONDS):
-            # What stands must be known before it is asked for.
-            self._hear(0.0)
+        messages = self._consumer.poll(AT_ONCE, 0.0 if busy else IDLE_SECONDS)
+        for message in messages:
             self._read(message)
         now = time.monotonic()
         if now - self._ticked > TICK_SECONDS:
@@ -247,7 +248,7 @@ class RecommenderService:
             self.keeper.tick()
             self._keep_pace()
             self._mark()
-        if self._deliver():
+        if self._deliver() and not messages and not busy:
             self.keeper.project()
 
     def _read(self, message: Message) -> None:
@@ -257,6 +258,7 @@ class RecommenderService:
         self.keeper.message(message)
         self.metrics.messages.inc()
         self._partitions[key].position = message.offset + 1
+        self._hear(0.0)
         self._deliver()
 
     def _hear(self, timeout: float) -> None:
@@ -396,7 +398,10 @@ class RecommenderService:
             reply = asked.reply(compute.calls, compute.length)
             self._inbox.put(_Replied(batch, compute, reply, time.monotonic() - begun))
 
-        threading.Thread(target=work, name=f"recommender {batch.batch_id}", daemon=True).start()
+        if asked.immediate:
+            work()
+        else:
+            self._workers.run(work)
 
     # ---- the end
 

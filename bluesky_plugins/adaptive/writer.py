@@ -17,6 +17,8 @@ __all__ = ["Mark", "Write", "Writer"]
 
 log = structlog.get_logger(__name__)
 AT_ONCE = 500
+# What comes within this time is written at once: storing is not what a plan waits for, s.
+GATHER_SECONDS = 0.03
 Kind = Literal["log", "suggestion", "batch"]
 
 
@@ -98,6 +100,8 @@ class Writer:
     def _take(self) -> list[Write | Mark | None]:
         """What waits, in order; a None ends it."""
         items = [self._queue.get()]
+        if items[0] is not None:
+            self._stopping.wait(GATHER_SECONDS)
         while len(items) < AT_ONCE and items[-1] is not None:
             try:
                 items.append(self._queue.get_nowait())

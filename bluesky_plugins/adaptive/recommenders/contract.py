@@ -23,7 +23,8 @@ class Recommender(Protocol):
     """Takes in what was measured and suggests where to measure next.
 
     An object with the older names `tell_many` and `ask` serves too. It may also have
-    `reject(point, reason)`, called with a suggested point that was refused.
+    `reject(point, reason)`, called with a suggested point that was refused, and a true
+    `immediate`: its calls take microseconds and are made where others would be waited for.
     """
 
     def ingest_many(self, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> None:

@@ -18,6 +18,8 @@ class SequenceRecommender:
         independent key; in the motors' units.
     """
 
+    immediate = True
+
     class Parameters(BaseModel):
         """What a start document may set."""
 

@@ -17,6 +17,8 @@ class StepRecommender:
     :param step: in the motors' units; one number for all independent keys, or one for each.
     """
 
+    immediate = True
+
     class Parameters(BaseModel):
         """What a start document may set."""
 
@@ -45,4 +47,5 @@ class StepRecommender:
             raise NotImplementedError("only one point at a time")
         if self._last is None:
             raise NoRecommendation("nothing was measured yet")
-        return self._last + self.step
+        point: NDArray[np.float64] = self._last + self.step
+        return point
