@@ -22,11 +22,7 @@ from bluesky_plugins.testing.runs import composed_event, composed_run
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
-SERVE = (
-    "from bluesky_plugins.recording import serve_recorder\n"
-    "from bluesky_plugins.settings import load_settings\n"
-    "raise SystemExit(serve_recorder(load_settings()))"
-)
+SERVE = [sys.executable, "-m", "bluesky_plugins.cli", "recorder"]
 Pairs = list[tuple[str, dict[str, Any]]]
 
 
@@ -40,12 +36,13 @@ class Recorder:
         env = {
             "BLUESKY_PLUGINS_BEAMLINE": settings.beamline,
             "BLUESKY_PLUGINS_KAFKA__BOOTSTRAP_SERVERS": settings.kafka.address,
+            "BLUESKY_PLUGINS_KAFKA__PARTITIONS": str(settings.kafka.partitions),
             "BLUESKY_PLUGINS_MONGO__URI": settings.mongo.address,
             "BLUESKY_PLUGINS_RECORDING__INSTANCE": instance,
             "BLUESKY_PLUGINS_RECORDING__BULK_SIZE": str(settings.recording.bulk_size),
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVE],
+            SERVE,
             env={**os.environ, **env},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -200,7 +197,7 @@ def test_a_run_of_bluesky_kafka_is_recorded(
     make_topics(settings)
     publisher = Publisher(
         topic=settings.topic("documents"),
-        bootstrap_servers=[settings.kafka.address],
+        bootstrap_servers=settings.kafka.address,
         key="any",
         producer_config={"enable.idempotence": True},
     )
