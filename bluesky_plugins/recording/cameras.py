@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-__all__ = ["CAMERA_SPEC", "CameraHandler"]
+__all__ = ["CAMERA_SPEC", "CameraHandler", "kept_inside_root"]
 
 CAMERA_SPEC = "BP_CAMERA_HDF5"
 
@@ -16,19 +16,14 @@ CAMERA_SPEC = "BP_CAMERA_HDF5"
 class CameraHandler:
     """Frames of one HDF5 file, for databroker's handler registry.
 
-    :param resource_path: relative to `root`; a path that leaves `root` is refused.
-    :param root: folder of the camera's files.
+    :param path: of the file: `root` and `resource_path` of its resource document, joined.
     :param dataset: path inside the file of an array (frame, row, column).
-    :raises ValueError: if the path leads out of `root`.
     """
 
     specs = frozenset({CAMERA_SPEC})
 
-    def __init__(self, resource_path: str, root: str, dataset: str = "/entry/data") -> None:
-        top = Path(root).resolve()
-        self._path = (top / resource_path).resolve()
-        if not self._path.is_relative_to(top):
-            raise ValueError(f"{resource_path} leads out of {root}")
+    def __init__(self, path: str, dataset: str = "/entry/data") -> None:
+        self._path = Path(path)
         self._dataset = dataset
 
     def __call__(self, index: int) -> np.ndarray[Any, Any]:
@@ -48,3 +43,17 @@ class CameraHandler:
     def get_file_list(self, datum_kwargs: Any) -> list[str]:
         """The files that hold the data, as databroker asks for them."""
         return [str(self._path)]
+
+
+def kept_inside_root(resource: dict[str, Any]) -> dict[str, Any]:
+    """The resource document, if its file lies below its `root`.
+
+    What travels over Kafka names files, and must not name any file of the reader's.
+
+    :raises ValueError: if one of our camera's leads out of its root.
+    """
+    if resource.get("spec") == CAMERA_SPEC:
+        root = Path(resource["root"]).resolve()
+        if not (root / resource["resource_path"]).resolve().is_relative_to(root):
+            raise ValueError(f"{resource['resource_path']} leads out of {resource['root']}")
+    return resource

@@ -87,7 +87,7 @@ def same_content(one: Any, other: Any) -> bool:
         return len(one) == len(other) and all(map(same_content, one, other))
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
-    return bool(one == other or (one != one and other != other))  # noqa: PLR0124 (NaN)
+    return bool(one == other or (one != one and other != other))
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
@@ -110,8 +110,10 @@ def _plain_array(array: np.ndarray[Any, Any], depth: int) -> Any:
     if depth + array.ndim > MAX_NESTING:
         raise InvalidDocumentError(f"nested deeper than {MAX_NESTING} levels")
     # Rows of structured arrays are tuples and may hold arrays again.
-    return _plain(array.tolist(), depth) if array.dtype.hasobject or array.dtype.names else (
-        array.tolist()
+    return (
+        _plain(array.tolist(), depth)
+        if array.dtype.hasobject or array.dtype.names
+        else (array.tolist())
     )
 
 

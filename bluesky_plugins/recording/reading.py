@@ -34,11 +34,12 @@ def open_db(
     """
     from databroker.mongo_normalized import MongoAdapter, discover_handlers
 
-    from bluesky_plugins.recording.cameras import CAMERA_SPEC, CameraHandler
+    from bluesky_plugins.recording.cameras import CAMERA_SPEC, CameraHandler, kept_inside_root
 
     adapter = MongoAdapter.from_uri(
         _with_database(settings.mongo.address, settings.database(database)),
         handler_registry={**discover_handlers(), CAMERA_SPEC: CameraHandler, **(handlers or {})},
+        transforms={"resource": kept_inside_root},
         # A run that was looked at while it went on must not look unfinished afterwards.
         cache_ttl_partial=0,
     )

@@ -103,8 +103,10 @@ class RecorderService:
                 store.close()
 
     def _record(self, stores: Mapping[str, DocumentStore]) -> None:
-        own = None if self._letter_box else Producer(
-            self._settings, client_id="recorder", spool=False
+        own = (
+            None
+            if self._letter_box
+            else Producer(self._settings, client_id="recorder", spool=False)
         )
         letter_box = self._letter_box or own
         source = self._make_source(self._assigned, self._revoked)
@@ -172,7 +174,9 @@ class RecorderService:
         self._told_ready = True
         if self._ready is not None:
             count = len(self._assignment)
-            self._ready(f"recorder ready: {count} partitions of {self._settings.beamline}'s documents")
+            self._ready(
+                f"recorder ready: {count} partitions of {self._settings.beamline}'s documents"
+            )
 
     def _until(self, server: str, act: Callable[[], None]) -> bool:
         """Wait for a server before the work begins. False when stopped meanwhile."""

@@ -43,9 +43,7 @@ def stored(request: pytest.FixtureRequest) -> Iterator[tuple[DocumentStore, Cont
         return
     database = request.getfixturevalue("database")
     # A client of its own: the store closes it.
-    store = MongoDocumentStore(
-        pymongo.MongoClient(request.getfixturevalue("mongo")), database.name
-    )
+    store = MongoDocumentStore(pymongo.MongoClient(request.getfixturevalue("mongo")), database.name)
     store.prepare()
 
     def content(name: str) -> dict[str, dict[str, Any]]:
@@ -113,7 +111,9 @@ def test_a_second_stop_document_of_a_run_is_refused(stored: Stored) -> None:
     store, content = stored
     stop = {"uid": "1", "run_start": "r", "time": 1.0, "exit_status": "success"}
     written = store.write(records([("stop", stop), ("stop", {**stop, "uid": "2"})]))
-    assert [r.reason for r in written.refused] == ["another stop document takes its place in the run"]
+    assert [r.reason for r in written.refused] == [
+        "another stop document takes its place in the run"
+    ]
     assert content("stop") == {"1": stop}
 
 

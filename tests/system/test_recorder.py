@@ -321,7 +321,9 @@ def test_mongodb_killed_and_started_again_loses_nothing(
     before, during = composed_run(50), [composed_run(50) for _ in range(3)]
     with recording(settings), sending(settings) as send:
         send(before)
-        until("the first run", lambda: stops(client(settings)[settings.database("documents")])(before))
+        until(
+            "the first run", lambda: stops(client(settings)[settings.database("documents")])(before)
+        )
         private_mongo.kill()
         for run in during:
             send(run)

@@ -10,7 +10,15 @@ def message(value: bytes | None, offset: int, topic: str = "documents") -> Messa
 
 def test_a_bad_message_gives_a_letter_and_leaves_the_others_alone() -> None:
     good = encode("event", composed_event())
-    values = [good, b"garbage", None, b"", encode("event", {"uid": "u"}), encode("nonsense", {}), good]
+    values = [
+        good,
+        b"garbage",
+        None,
+        b"",
+        encode("event", {"uid": "u"}),
+        encode("nonsense", {}),
+        good,
+    ]
     bulk = make_bulk([message(value, i) for i, value in enumerate(values)])
     assert [letter.message.offset for letter in bulk.letters] == [1, 2, 3, 4, 5]
     assert all(letter.reason for letter in bulk.letters)

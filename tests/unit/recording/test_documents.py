@@ -18,9 +18,11 @@ numbers = st.one_of(
 arrays = st.lists(st.floats(), max_size=4).map(np.array) | st.integers(0, 9).map(np.int32)
 values = st.recursive(
     numbers | arrays,
-    lambda inner: st.lists(inner, max_size=3)
-    | st.tuples(inner)
-    | st.dictionaries(st.text("abc$.", max_size=4), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner)
+        | st.dictionaries(st.text("abc$.", max_size=4), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 

@@ -37,7 +37,9 @@ class Bench:
         )
 
     def service(
-        self, step: Callable[[str], None] = lambda _: None, source: type[MemorySource] = MemorySource
+        self,
+        step: Callable[[str], None] = lambda _: None,
+        source: type[MemorySource] = MemorySource,
     ) -> RecorderService:
         self.store.step = step
         self.letter_box._step = step
