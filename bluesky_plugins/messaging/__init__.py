@@ -17,6 +17,7 @@ from bluesky_plugins.messaging.errors import (
 from bluesky_plugins.messaging.message import Message
 from bluesky_plugins.messaging.process import process_producer
 from bluesky_plugins.messaging.producer import Producer
+from bluesky_plugins.messaging.publisher import KafkaPublisher
 from bluesky_plugins.messaging.reader import TopicReader
 from bluesky_plugins.messaging.topics import TOPICS, make_topics, partition_counts
 
@@ -28,6 +29,7 @@ __all__ = [
     "DecodingError",
     "EncodingError",
     "Fenced",
+    "KafkaPublisher",
     "Message",
     "MessageTooLarge",
     "MessagingError",

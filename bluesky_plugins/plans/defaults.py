@@ -11,9 +11,9 @@ __all__ = ["default_callback", "default_channel"]
 
 def default_callback() -> Any:
     """The publisher on the `adaptive` topic of the settings' Kafka."""
-    from bluesky_plugins.messaging import DocumentPublisher
+    from bluesky_plugins.messaging import KafkaPublisher
 
-    return DocumentPublisher("adaptive")
+    return KafkaPublisher("adaptive")
 
 
 def default_channel() -> SuggestionChannel:

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from bluesky_plugins.callbacks.keys import Keys
-from bluesky_plugins.messaging import Producer, process_producer
+from bluesky_plugins.messaging.keys import Keys
+from bluesky_plugins.messaging.process import process_producer
+from bluesky_plugins.messaging.producer import Producer
 from bluesky_plugins.settings import Settings, load_settings
 
 __all__ = ["KafkaPublisher"]
