@@ -17,7 +17,11 @@ from bluesky_plugins.adaptive.asking import Asked, Failed, Reply
 from bluesky_plugins.adaptive.configuration import Rules
 from bluesky_plugins.adaptive.intake import Entry, Garbage, Intake, read_suggestion
 from bluesky_plugins.adaptive.log import BatchLog, Cause, Unloggable
-from bluesky_plugins.adaptive.machine import (
+from bluesky_plugins.adaptive.machine import step
+from bluesky_plugins.adaptive.model import Suggestion, Waiting
+from bluesky_plugins.adaptive.projection import batch_record, log_record
+from bluesky_plugins.adaptive.registry import Registry
+from bluesky_plugins.adaptive.state import (
     Batch,
     Close,
     Compute,
@@ -29,11 +33,7 @@ from bluesky_plugins.adaptive.machine import (
     Published,
     Tick,
     begin,
-    step,
 )
-from bluesky_plugins.adaptive.model import Suggestion, Waiting
-from bluesky_plugins.adaptive.projection import batch_record, log_record
-from bluesky_plugins.adaptive.registry import Registry
 from bluesky_plugins.adaptive.writer import Write
 from bluesky_plugins.messaging import DecodingError, Message, decode
 

@@ -12,8 +12,8 @@ from pymongo.errors import PyMongoError
 from bluesky_plugins.adaptive.intake import Entry, Garbage, Intake
 from bluesky_plugins.adaptive.keeper import Loaded
 from bluesky_plugins.adaptive.log import Cause
-from bluesky_plugins.adaptive.machine import Phase
 from bluesky_plugins.adaptive.model import Suggestion
+from bluesky_plugins.adaptive.state import Phase
 from bluesky_plugins.adaptive.store import BatchStore
 from bluesky_plugins.adaptive.stored import stored_entries
 from bluesky_plugins.messaging import DecodingError, Message, MessagingError, TopicReader, decode

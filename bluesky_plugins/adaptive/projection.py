@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bluesky_plugins.adaptive.log import Cause, LogEntry
-from bluesky_plugins.adaptive.machine import Batch, Phase, Told, story
+from bluesky_plugins.adaptive.state import Batch, Phase, Told, story
 
 __all__ = ["batch_record", "log_record", "shown"]
 

@@ -89,8 +89,8 @@ def rows_of(run: Run) -> list[Row]:
         raise Unusable("the run has no events")
     whole = [row for row in rows if not row.missing]
     if not whole:
-        names = sorted(min((row.missing for row in rows), key=lambda keys: len(keys)))
-        raise Unusable(f"no event of the run has a reading of {', '.join(names)}")
+        fewest = min(rows, key=lambda row: len(row.missing)).missing
+        raise Unusable(f"no event of the run has a reading of {', '.join(sorted(fewest))}")
     chosen = [row for row in whole if row.stream == PRIMARY] or whole
     for row in chosen:
         if row.fault:

@@ -10,7 +10,10 @@ from bluesky_plugins.adaptive.asking import Asked
 from bluesky_plugins.adaptive.configuration import Rules, rules_of
 from bluesky_plugins.adaptive.intake import Entry
 from bluesky_plugins.adaptive.log import BatchLog, Cause, Unloggable, canonical
-from bluesky_plugins.adaptive.machine import (
+from bluesky_plugins.adaptive.machine import step
+from bluesky_plugins.adaptive.model import RecommenderRequest, Suggestion
+from bluesky_plugins.adaptive.registry import Registry
+from bluesky_plugins.adaptive.state import (
     Close,
     Compute,
     Computed,
@@ -19,10 +22,7 @@ from bluesky_plugins.adaptive.machine import (
     Publish,
     Published,
     begin,
-    step,
 )
-from bluesky_plugins.adaptive.model import RecommenderRequest, Suggestion
-from bluesky_plugins.adaptive.registry import Registry
 from bluesky_plugins.adaptive.store import BatchStore
 from bluesky_plugins.adaptive.stored import stored_entries
 from bluesky_plugins.settings import Settings, load_settings

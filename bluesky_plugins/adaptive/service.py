@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, assert_never
 
 import structlog
@@ -25,9 +25,10 @@ from bluesky_plugins.adaptive.http import HttpDoor
 from bluesky_plugins.adaptive.keeper import Keeper, Limits, Loaded, OpenBatch
 from bluesky_plugins.adaptive.loading import Loader
 from bluesky_plugins.adaptive.log import Cause
-from bluesky_plugins.adaptive.machine import Compute
 from bluesky_plugins.adaptive.metrics import Metrics
+from bluesky_plugins.adaptive.outgoing import Outgoing
 from bluesky_plugins.adaptive.registry import Registry
+from bluesky_plugins.adaptive.state import Compute
 from bluesky_plugins.adaptive.store import BatchStore
 from bluesky_plugins.adaptive.suggested import Caught, SuggestionsReader
 from bluesky_plugins.adaptive.workers import Workers
@@ -37,10 +38,7 @@ from bluesky_plugins.messaging import (
     CommitFailed,
     Consumer,
     Message,
-    NotDelivered,
     Producer,
-    Undeliverable,
-    dead_letter,
     make_topics,
 )
 from bluesky_plugins.settings import Settings, load_settings
@@ -54,9 +52,7 @@ IDLE_SECONDS = 0.05
 BUSY_SECONDS = 0.001
 TICK_SECONDS = 0.5
 RETRY_SECONDS = 0.5
-DELIVERY_SECONDS = 1.5
 BACKLOG = 20_000
-Outgoing = tuple[str, str, str, Mapping[str, Any]]
 
 
 class _Replied(NamedTuple):
@@ -80,37 +76,6 @@ class _Partition:
 
     position: int
     committed: int
-
-
-@dataclass
-class _Hands:
-    """What the keeper wants done."""
-
-    service: RecommenderService
-    outbox: list[Outgoing] = field(default_factory=list)
-
-    def send(self, topic: str, key: str, name: str, doc: Mapping[str, Any]) -> None:
-        self.outbox.append((self.service.settings.topic(topic), key, name, doc))
-
-    def bury(self, message: Message, reason: str) -> None:
-        log.warning(
-            "a message cannot be used",
-            topic=message.topic,
-            partition=message.partition,
-            offset=message.offset,
-            reason=reason,
-        )
-        self.service.metrics.dead_letters.inc()
-        self.outbox.append(dead_letter(message, reason, SERVICE))
-
-    def write(self, write: Write) -> None:
-        self.service.writer.put(write)
-
-    def compute(self, batch: OpenBatch, compute: Compute) -> None:
-        self.service.have_computed(batch, compute)
-
-    def load(self, batch_id: str, met: Cause) -> None:
-        self.service.loader.load(batch_id, met)
 
 
 class RecommenderService:
@@ -142,9 +107,9 @@ class RecommenderService:
             unstorable=lambda write, reason: self._inbox.put(_Unstorable(write, reason)),
         )
         self.loader = Loader(settings, self.store, self._inbox.put, self._stopping)
-        self._hands = _Hands(self)
+        self._outgoing = Outgoing(self.metrics)
         rules = rules_of(settings.adaptive, registry.describe)
-        self.keeper = Keeper(rules, registry, self._hands, limits=limits)
+        self.keeper = Keeper(rules, registry, self, limits=limits)
         self._workers = Workers()
         self._suggested = SuggestionsReader(settings, self._inbox.put, self._stopping)
         self._partitions: dict[tuple[str, int], _Partition] = {}
@@ -237,7 +202,7 @@ class RecommenderService:
     # ---- one turn of the loop
 
     def _turn(self) -> None:
-        busy = self.keeper.busy or bool(self._hands.outbox) or not self._caught_up
+        busy = self.keeper.busy or self._outgoing.waiting or not self._caught_up
         self._hear(BUSY_SECONDS if busy else 0.0)
         messages = self._consumer.poll(AT_ONCE, 0.0 if busy else IDLE_SECONDS)
         for message in messages:
@@ -291,34 +256,42 @@ class RecommenderService:
                 assert_never(news)
 
     def _deliver(self) -> bool:
-        """Send what waits to be sent, in order; whether all of it is acknowledged."""
-        outbox = self._hands.outbox
-        if not outbox:
-            return True
-        try:
-            self._producer.deliver(outbox, DELIVERY_SECONDS)
-        except NotDelivered as error:
-            log.warning("Kafka does not take messages; they are sent again", error=str(error))
-            return False
-        except Undeliverable as error:
-            self._drop_undeliverable(error)
-            return False
-        for _, _, name, doc in outbox:
-            self.metrics.sent(name, doc)
-        outbox.clear()
-        return True
+        """Send what waits to be sent; whether all of it is acknowledged."""
+        return self._outgoing.deliver(self._producer)
 
-    def _drop_undeliverable(self, error: Undeliverable) -> None:
-        """Send one by one, so that the one that cannot travel stops no other."""
-        outbox, self._hands.outbox = self._hands.outbox, []
-        for message in outbox:
-            try:
-                self._producer.deliver([message], DELIVERY_SECONDS)
-            except NotDelivered:
-                self._hands.outbox.append(message)
-            except Undeliverable as reason:
-                log.error("a message cannot be sent", topic=message[0], reason=str(reason))
-                self.metrics.unsendable.inc()
+    # ---- what the keeper wants done
+
+    def send(self, topic: str, key: str, name: str, doc: Mapping[str, Any]) -> None:
+        """Send a message; `topic` is a short name."""
+        self._outgoing.put(self.settings.topic(topic), key, name, doc)
+
+    def bury(self, message: Message, reason: str) -> None:
+        """Send a message to the dead letters."""
+        self._outgoing.bury(message, reason, SERVICE)
+
+    def write(self, write: Write) -> None:
+        """Have a record stored."""
+        self.writer.put(write)
+
+    def load(self, batch_id: str, met: Cause) -> None:
+        """Read the log of a batch up to where it was met."""
+        self.loader.load(batch_id, met)
+
+    def compute(self, batch: OpenBatch, compute: Compute) -> None:
+        """Have a recommender reply; where it may take long, in a thread of its own."""
+        asked = batch.recommender
+        if asked is None:
+            raise RuntimeError(f"batch {batch.batch_id} has no recommender")
+
+        def work() -> None:
+            begun = time.monotonic()
+            reply = asked.reply(compute.calls, compute.length)
+            self._inbox.put(_Replied(batch, compute, reply, time.monotonic() - begun))
+
+        if asked.immediate:
+            work()
+        else:
+            self._workers.run(work)
 
     # ---- partitions
 
@@ -360,7 +333,7 @@ class RecommenderService:
 
     def _mark(self) -> None:
         """Have the offsets committed up to which all is done, when that is stored."""
-        if self._hands.outbox or self._marked or not self._caught_up:
+        if self._outgoing.waiting or self._marked or not self._caught_up:
             return
         self.keeper.project()
         offsets: dict[tuple[str, int], int] = {}
@@ -384,24 +357,6 @@ class RecommenderService:
             return
         for key, offset in mark.offsets.items():
             self._partitions[key].committed = offset
-
-    # ---- recommenders
-
-    def have_computed(self, batch: OpenBatch, compute: Compute) -> None:
-        """Have a recommender reply, in a thread of its own: nothing can end it but itself."""
-        asked = batch.recommender
-        if asked is None:
-            raise RuntimeError(f"batch {batch.batch_id} has no recommender")
-
-        def work() -> None:
-            begun = time.monotonic()
-            reply = asked.reply(compute.calls, compute.length)
-            self._inbox.put(_Replied(batch, compute, reply, time.monotonic() - begun))
-
-        if asked.immediate:
-            work()
-        else:
-            self._workers.run(work)
 
     # ---- the end
 

@@ -12,7 +12,10 @@ from typing import Any
 from bluesky_plugins.adaptive.asking import Asked
 from bluesky_plugins.adaptive.configuration import Rules
 from bluesky_plugins.adaptive.log import BatchLog, Cause
-from bluesky_plugins.adaptive.machine import (
+from bluesky_plugins.adaptive.machine import step
+from bluesky_plugins.adaptive.model import RecommenderRequest, Suggestion
+from bluesky_plugins.adaptive.registry import Registry
+from bluesky_plugins.adaptive.state import (
     Batch,
     Close,
     Compute,
@@ -22,11 +25,8 @@ from bluesky_plugins.adaptive.machine import (
     Published,
     Tick,
     begin,
-    step,
     violations,
 )
-from bluesky_plugins.adaptive.model import RecommenderRequest, Suggestion
-from bluesky_plugins.adaptive.registry import Registry
 
 BATCH = "b0"
 

@@ -10,9 +10,9 @@ import pytest
 
 from bluesky_plugins.adaptive import Action, NoRecommendation, Outcome, RequestPause
 from bluesky_plugins.adaptive.log import Cause
-from bluesky_plugins.adaptive.machine import Phase, Published, story
 from bluesky_plugins.adaptive.model import Suggestion, suggestion_uid
 from bluesky_plugins.adaptive.registry import Registry
+from bluesky_plugins.adaptive.state import Phase, Published, story
 from bluesky_plugins.testing.batches import (
     BATCH,
     Bench,
