@@ -1,0 +1,157 @@
+"""`python -m bluesky_plugins.profile.queue_manager`: queueserver's manager, as a good service.
+
+The manager and the worker are forks of this process and end with it, even when it is killed.
+SIGTERM aborts a plan that runs, so that its run is closed, and stops all three. A manager that
+hangs after an outage of Redis is restarted.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from bluesky_plugins.profile.queue_control import NoAnswerError, QueueControl
+from bluesky_plugins.profile.queue_files import (
+    control_address,
+    manager_arguments,
+    write_queue_files,
+)
+from bluesky_plugins.profile.stuck import StuckWatch
+from bluesky_plugins.settings import ConfigurationError, Settings, load_settings
+
+__all__ = ["main"]
+
+log = structlog.get_logger(__name__)
+
+PR_SET_PDEATHSIG = 1
+STOP_SECONDS = 4.0
+POLL_SECONDS = 1.0
+MANAGER = "RE Manager Process"
+
+
+def main() -> int:
+    """Serve until SIGTERM; the exit status."""
+    try:
+        settings = load_settings()
+    except ConfigurationError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    folder = write_queue_files(settings)
+    _end_forks_with_this_process()
+    # Blocked here and so in all threads: only `_stop_at_signal` takes it. queueserver's own
+    # handler would kill the worker in the middle of a run.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    stopped = threading.Event()
+    _thread(lambda: _stop_at_signal(settings, stopped), "stop")
+    _thread(lambda: _watch(settings, stopped), "watch")
+    sys.argv = ["start-re-manager", *manager_arguments(folder), "--keep-re"]
+    # ophyd of this process stays without a control layer: caproto's threads do not survive a
+    # fork, so the worker makes its own.
+    os.environ["OPHYD_CONTROL_LAYER"] = "dummy"
+    from bluesky_queueserver.manager.start_manager import start_manager
+
+    status = start_manager()
+    return 0 if stopped.is_set() else (status or 1)
+
+
+def _thread(target: Callable[[], None], name: str) -> None:
+    threading.Thread(target=target, name=name, daemon=True).start()
+
+
+def _end_forks_with_this_process() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    parents: list[int] = [os.getpid()]
+
+    def in_child() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parents[-1]:
+            os._exit(1)  # the parent died before the call above
+        parents.append(os.getpid())
+
+    os.register_at_fork(after_in_child=in_child)
+
+
+def _stop_at_signal(settings: Settings, stopped: threading.Event) -> None:
+    signal.sigwait({signal.SIGTERM})
+    stopped.set()
+    deadline = time.monotonic() + STOP_SECONDS
+    try:
+        with QueueControl(control_address(settings), timeout=1.0) as control:
+            _abort_plan(control, time.monotonic() + STOP_SECONDS / 2)
+            control.ask("manager_stop", {"option": "safe_off"})
+    except NoAnswerError as error:
+        log.warning("the queue is stopped by force", reason=str(error))
+        deadline = time.monotonic()
+    main_thread = threading.main_thread()
+    main_thread.join(max(0.0, deadline - time.monotonic()))
+    for child in multiprocessing.active_children():
+        child.kill()
+    main_thread.join(0.5)
+    os._exit(0)
+
+
+def _abort_plan(control: QueueControl, deadline: float) -> None:
+    if control.ask("status")["re_state"] not in ("running", "paused"):
+        return
+    control.ask("queue_stop")
+    control.ask("re_pause", {"option": "immediate"})
+    _wait_for(control, lambda status: status["manager_state"] in ("paused", "idle"), deadline)
+    control.ask("re_abort")
+    _wait_for(control, lambda status: status["manager_state"] == "idle", deadline)
+
+
+def _wait_for(
+    control: QueueControl, done: Callable[[dict[str, Any]], bool], deadline: float
+) -> None:
+    pause = threading.Event()
+    while time.monotonic() < deadline and not done(control.ask("status")):
+        pause.wait(0.05)
+
+
+def _watch(settings: Settings, stopped: threading.Event) -> None:
+    """Say when the manager answers; restart it when it hangs."""
+    watch, announced = StuckWatch(), False
+    while not stopped.wait(POLL_SECONDS):
+        status = _status(settings)
+        if status is not None and not announced:
+            announced = True
+            _say(f"queue ready on {control_address(settings)}")
+        watch = watch.after(status)
+        if watch.stuck:
+            log.warning("the queue's manager hangs and is restarted", status=watch.reported)
+            _kill_manager()
+            watch = StuckWatch()
+
+
+def _status(settings: Settings) -> dict[str, Any] | None:
+    try:
+        with QueueControl(control_address(settings), timeout=1.0) as control:
+            return control.ask("status")
+    except NoAnswerError:
+        return None
+
+
+def _kill_manager() -> None:
+    # queueserver's watchdog starts it again; the worker goes on.
+    for child in multiprocessing.active_children():
+        if child.name == MANAGER:
+            child.kill()
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
