@@ -16,6 +16,10 @@ __all__ = ["Catalog", "RunWatch", "open_db"]
 
 log = logging.getLogger(__name__)
 
+OF_DEVICES = frozenset(
+    ("name", "parent", "hints", "children", "read", "describe", "kickoff", "complete")
+)
+
 
 def open_db(
     settings: Settings,
@@ -121,8 +125,9 @@ class Catalog:
         return self._ready()[key]
 
     def __getattr__(self, name: str) -> Any:
-        # Looked for by copying, pickling and IPython's display; none of these asks for data.
-        if name.startswith("_"):
+        # Looked for by copying, pickling and IPython's display, and by bluesky and queueserver
+        # when they look for devices; none of these asks for data.
+        if name.startswith("_") or name in OF_DEVICES:
             raise AttributeError(name)
         return getattr(self._ready(), name)
 
