@@ -8,7 +8,6 @@ from typing import Any
 
 import bson
 import event_model
-import jsonschema
 import numpy as np
 from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
@@ -128,7 +127,7 @@ def _check(name: str, doc: Any) -> None:
     if short_way is not None and short_way(doc, strict=True):
         return
     validator = event_model.schema_validators[event_model.DocumentNames[name]]
-    error = jsonschema.exceptions.best_match(validator.iter_errors(doc))
+    error = next(validator.iter_errors(doc), None)
     if error is not None:
         where = "/".join(str(part) for part in error.absolute_path) or "document"
         raise InvalidDocumentError(f"{name}: {where[:100]}: {error.message[:300]}")

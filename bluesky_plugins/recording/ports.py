@@ -13,20 +13,29 @@ __all__ = ["LetterBox", "Source"]
 class Source(Protocol):
     """Messages of the topics, read as a member of a group; see `messaging.Consumer`."""
 
-    def poll(self, max_messages: int, timeout: float) -> list[Message]: ...
+    def poll(self, max_messages: int, timeout: float) -> list[Message]:
+        """The next messages; none while paused."""
 
-    def commit(self, offsets: Mapping[tuple[str, int], int]) -> None: ...
+    def commit(self, offsets: Mapping[tuple[str, int], int]) -> None:
+        """Store where to go on. :raises CommitFailed: it may be tried again."""
 
-    def pause(self) -> None: ...
+    def pause(self) -> None:
+        """Give no messages until `resume`, and keep the membership."""
 
-    def resume(self) -> None: ...
+    def resume(self) -> None:
+        """Give messages again."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Leave the group."""
 
 
 class LetterBox(Protocol):
-    """Where dead letters are delivered; see `messaging.Producer.deliver`."""
+    """Where dead letters are delivered; see `messaging.Producer`."""
 
     def deliver(
         self, messages: Iterable[tuple[str, str, str, Mapping[str, Any]]], timeout: float
-    ) -> None: ...
+    ) -> None:
+        """Send. :raises NotDelivered: not all are acknowledged; it may be tried again."""
+
+    def close(self, timeout: float) -> int:
+        """Let go; the number of messages not sent."""

@@ -1,7 +1,7 @@
 """The recorder: every document from Kafka into MongoDB, once.
 
-Read, check and encode (this thread); write, deliver dead letters (the writer's thread);
-commit the offsets (this thread). Killed anywhere in between, the messages are read again, and
+Read, check and encode (one thread); write, deliver dead letters (the writer's thread); commit
+the offsets (the first again). Killed anywhere in between, the messages are read again, and
 the store knows what it has.
 """
 
@@ -40,8 +40,11 @@ RECORDED = ("documents", "analysis")
 POLL_SECONDS = 0.05
 # After this, a consumer that cannot hand over its bulk is paused and polled, to stay in its group.
 ROOM_SECONDS = 1.0
-FINISH_SECONDS = 3.0
+# What is in hand is finished, then Kafka is told goodbye; both together.
+FINISH_SECONDS = 2.5
+STOP_SECONDS = 4.0
 TOPICS_SECONDS = 2.0
+CLOSE_SECONDS = 0.5
 
 OnAssign = Callable[[list[tuple[str, int, int]]], None]
 OnRevoke = Callable[[list[tuple[str, int]]], None]
@@ -76,7 +79,9 @@ class RecorderService:
         self._make_source = source or self._consumer
         self._letter_box = letter_box
         self._stopping = threading.Event()
-        # None until the group has spoken; then it may be empty, with more recorders than partitions.
+        self._over = threading.Event()
+        self._failure: BaseException | None = None
+        # None until the group has spoken; empty when there are more recorders than partitions.
         self._assignment: frozenset[tuple[str, int]] | None = None
         self._told_ready = False
         self._held = False
@@ -86,13 +91,35 @@ class RecorderService:
     def stop(self) -> None:
         """Have `run` finish what it holds and return, within 5 s."""
         self._stopping.set()
+        self._over.set()
 
     def run(self) -> None:
         """Record until `stop`, whatever the servers do.
 
+        When stopped while a server hangs, it returns without saying goodbye to it; what was not
+        committed is read again by the next recorder.
+
         :raises MessagingError: Kafka refuses us for a reason that does not pass by itself.
         """
-        stores = self._stores or self._mongo_stores()
+        # A thread, because a last commit to a Kafka that is away cannot be broken off.
+        work = threading.Thread(target=self._work, name="recorder", daemon=True)
+        work.start()
+        self._over.wait()
+        work.join(STOP_SECONDS)
+        if work.is_alive():
+            log.warning("a server does not answer; left without goodbye")
+        if self._failure is not None:
+            raise self._failure
+
+    def _work(self) -> None:
+        try:
+            self._record_when_ready(self._stores or self._mongo_stores())
+        except BaseException as error:  # noqa: BLE001 (`run` raises it)
+            self._failure = error
+        finally:
+            self._over.set()
+
+    def _record_when_ready(self, stores: Mapping[str, DocumentStore]) -> None:
         try:
             if self._until("kafka", self._make_topics) and self._until(
                 "mongo", lambda: _prepare(stores)
@@ -103,12 +130,7 @@ class RecorderService:
                 store.close()
 
     def _record(self, stores: Mapping[str, DocumentStore]) -> None:
-        own = (
-            None
-            if self._letter_box
-            else Producer(self._settings, client_id="recorder", spool=False)
-        )
-        letter_box = self._letter_box or own
+        letter_box = self._letter_box or self._producer()
         source = self._make_source(self._assigned, self._revoked)
         writer = Writer(stores, letter_box, self._settings.recording.retry_seconds)
         try:
@@ -119,8 +141,7 @@ class RecorderService:
         finally:
             writer.abandon()
             source.close()
-            if own is not None:
-                own.close(timeout=0.5)
+            letter_box.close(CLOSE_SECONDS)
 
     def _step(self, source: Source, writer: Writer) -> None:
         if not writer.wait_for_room(ROOM_SECONDS):
@@ -202,6 +223,9 @@ class RecorderService:
             self._settings.topic(name): MongoDocumentStore(client, self._settings.database(name))
             for name in RECORDED
         }
+
+    def _producer(self) -> LetterBox:
+        return Producer(self._settings, client_id="recorder", spool=False)
 
     def _consumer(self, on_assign: OnAssign, on_revoke: OnRevoke) -> Source:
         recording = self._settings.recording

@@ -59,8 +59,10 @@ class StoredRuns:
         return [_summary(start, stops.get(start["uid"])) for start in starts]
 
     def find(self, which: str) -> dict[str, Any] | None:
-        """All about one run: `start`, `stop` (or None), `descriptors`, `resources`, and `events`,
-        the number of events of each stream.
+        """All about one run but its data.
+
+        The keys are `start`, `stop` (None while there is none), `descriptors`, `resources` and
+        `events`, the number of events of each stream.
 
         :param which: a uid or its first 5 characters or more, a scan id (the newest run that has
             it), or -1 for the last run, -2 for the one before.

@@ -122,7 +122,7 @@ class Writer:
                 if not record_bulk(bulk, self._stores, self._letter_box, self._wait):
                     return
                 self._done(bulk)
-        except BaseException as error:  # handed to the service's own thread, which raises it
+        except BaseException as error:  # noqa: BLE001 (the service's own thread raises it)
             with self._changed:
                 self._failure = error
                 self._changed.notify_all()

@@ -2,5 +2,31 @@
 
 from bluesky_plugins.testing import batches
 from bluesky_plugins.testing.batches import Bench
+from bluesky_plugins.testing.recording import (
+    MemoryDocumentStore,
+    MemoryLetterBox,
+    MemoryLog,
+    MemorySource,
+)
+from bluesky_plugins.testing.runs import composed_event, composed_run
+from bluesky_plugins.testing.suggestions import (
+    FakeRecommender,
+    FakeSuggestions,
+    make_suggestion,
+    make_waiting,
+)
 
-__all__ = ["Bench", "batches"]
+__all__ = [
+    "Bench",
+    "FakeRecommender",
+    "FakeSuggestions",
+    "MemoryDocumentStore",
+    "MemoryLetterBox",
+    "MemoryLog",
+    "MemorySource",
+    "batches",
+    "composed_event",
+    "composed_run",
+    "make_suggestion",
+    "make_waiting",
+]

@@ -154,6 +154,10 @@ class MemoryLetterBox:
             self._step("deliver")
             self.letters.append(message)
 
+    def close(self, timeout: float) -> int:
+        """Nothing to let go of."""
+        return 0
+
     @property
     def reasons(self) -> list[str]:
         """The reasons, each message once."""

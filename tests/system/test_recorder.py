@@ -351,6 +351,27 @@ def test_without_mongodb_it_stops_within_5_s_and_loses_nothing(
     assert_each_once(database, run)
 
 
+@pytest.mark.parametrize("outage", ["freeze", "kill"])
+def test_without_kafka_it_stops_within_5_s_and_loses_nothing(
+    outage: str, make_settings: Callable[..., Settings], private_kafka: Any, client: Any
+) -> None:
+    settings = make_settings(kafka={"bootstrap_servers": private_kafka.address})
+    run = composed_run(300)
+    database = client(settings)[settings.database("documents")]
+    with Recorder(settings) as recorder:
+        recorder.wait_until_ready()
+        with sending(settings) as send:
+            send(run)
+        until("some of it", lambda: database.event.find_one({}))
+        getattr(private_kafka, outage)()
+        recorder.process.send_signal(signal.SIGTERM)
+        assert recorder.process.wait(5) == 0
+    private_kafka.thaw() if outage == "freeze" else private_kafka.start()
+    with recording(settings):
+        until("the run", lambda: stops(database)(run))
+    assert_each_once(database, run)
+
+
 def test_kafka_killed_and_started_again_loses_nothing(
     make_settings: Callable[..., Settings], private_kafka: Any, client: Any
 ) -> None:

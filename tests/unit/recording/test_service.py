@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -113,7 +114,7 @@ def test_killed_before_any_step_every_document_is_there_once_and_every_letter_is
     for crash_at in range(1, len(steps) + 5):
         bench = Bench(MemoryLog())
         bench.log.messages = log.messages
-        with pytest.raises(Crash) if crash_at <= len(steps) else _nothing():
+        with pytest.raises(Crash) if crash_at <= len(steps) else nullcontext():
             bench.service(counted(crash_at)[0]).run()
         bench.service().run()
         assert bench.stored() == undisturbed.stored()
@@ -216,9 +217,3 @@ def test_a_bad_document_does_not_block_the_others_of_its_bulk() -> None:
     bench = Bench(log, bulk_size=100)
     bench.service().run()
     assert bench.stored() == {"event": ["0", "1", "3", "4"]}
-
-
-class _nothing:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
