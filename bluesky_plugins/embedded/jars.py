@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import tempfile
 import threading
 import time
@@ -159,7 +158,7 @@ def _fetch_one(jar: Jar, folder: Path, beside: Path) -> None:
         )
     place = folder / jar.path
     place.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(path, place)
+    path.replace(place)
 
 
 def _download(jar: Jar, folder: Path, beside: Path) -> Path:

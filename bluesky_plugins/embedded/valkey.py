@@ -47,7 +47,8 @@ def prepare_valkey(folder: Path, *, port: int, password: str | None = None) -> l
     data = folder / "data"
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = folder / "valkey.conf"
-    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
         stream.write(valkey_configuration(port, data, password))
     return [str(get_binary_path()), str(file)]
 
