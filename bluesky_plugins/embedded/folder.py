@@ -73,7 +73,7 @@ class StateFolder:
             if not self.version_file.exists():
                 self.write(self.version_file, {"layout": LAYOUT, **versions})
             if not self.key_file.exists():
-                _write(self.key_file, secrets.token_urlsafe(32) + "\n")
+                _write(self.key_file, secrets.token_hex(32) + "\n")
             self.key_file.chmod(0o600)
         except OSError as error:
             raise StackError(f"{self.root} cannot be used: {error.strerror}") from None
