@@ -39,13 +39,13 @@ from bluesky_plugins.adaptive.recommenders import (
 
 if TYPE_CHECKING:
     from bluesky_plugins.adaptive.channel import (
-        KafkaSuggestions,
         QueueSuggestions,
-        RedisSuggestions,
         SuggestionChannel,
         SuggestionReader,
     )
     from bluesky_plugins.adaptive.in_process import recommender_factory
+    from bluesky_plugins.adaptive.kafka_channel import KafkaSuggestions
+    from bluesky_plugins.adaptive.redis_channel import RedisSuggestions
     from bluesky_plugins.adaptive.replay import Difference, ReplayReport, replay_batch
     from bluesky_plugins.adaptive.service import RecommenderService, serve_recommender
     from bluesky_plugins.adaptive.store import BatchStore
@@ -54,10 +54,10 @@ if TYPE_CHECKING:
 _LAZY = {
     "BatchStore": "store",
     "Difference": "replay",
-    "KafkaSuggestions": "channel",
+    "KafkaSuggestions": "kafka_channel",
     "QueueSuggestions": "channel",
     "RecommenderService": "service",
-    "RedisSuggestions": "channel",
+    "RedisSuggestions": "redis_channel",
     "ReplayReport": "replay",
     "SuggestionChannel": "channel",
     "SuggestionReader": "channel",

@@ -23,19 +23,19 @@ class TakeReadingError(RuntimeError):
 
 
 def adaptive_plan(
-    dets,
-    first_point,
+    dets: Any,
+    first_point: Any,
     *,
-    to_recommender=None,
-    from_recommender=None,
-    md=None,
-    take_reading=None,
-    recommender=None,
-    bounds=None,
-    timeout=60.0,
-    on_timeout="fail",
-    resume=None,
-):  # type: ignore[no-untyped-def]
+    to_recommender: Any = None,
+    from_recommender: Any = None,
+    md: Any = None,
+    take_reading: Any = None,
+    recommender: Any = None,
+    bounds: Any = None,
+    timeout: float = 60.0,
+    on_timeout: str = "fail",
+    resume: Any = None,
+) -> Plan[list[str]]:
     """Measure where a recommender says: one run for each point.
 
     :param dets: detectors to read.
@@ -73,19 +73,19 @@ def adaptive_plan(
 
 
 def adaptive_scan(
-    dets,
-    first_point,
+    dets: Any,
+    first_point: Any,
     *,
-    to_recommender=None,
-    from_recommender=None,
-    md=None,
-    take_reading=None,
-    recommender=None,
-    bounds=None,
-    timeout=60.0,
-    on_timeout="fail",
-    resume=None,
-):  # type: ignore[no-untyped-def]
+    to_recommender: Any = None,
+    from_recommender: Any = None,
+    md: Any = None,
+    take_reading: Any = None,
+    recommender: Any = None,
+    bounds: Any = None,
+    timeout: float = 60.0,
+    on_timeout: str = "fail",
+    resume: Any = None,
+) -> Plan[list[str]]:
     """Measure where a recommender says: one run, one event for each point.
 
     As `adaptive_plan`, but for:
@@ -154,7 +154,8 @@ class _EventPerPoint:
 
     def __call__(self, plan: BatchPlan, start: Start) -> Plan[End]:
         run = self._run(plan, start)
-        return (yield from bpp.stage_wrapper(run, plan.batch.devices))
+        end: End = yield from bpp.stage_wrapper(run, plan.batch.devices)
+        return end
 
     def _run(self, plan: BatchPlan, start: Start) -> Plan[End]:
         yield from bps.open_run(_with_dimensions(plan.batch, start.count))

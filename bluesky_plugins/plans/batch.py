@@ -294,7 +294,7 @@ class BatchPlan:
             patience = Patience(self.batch.timeout)
             found = yield from wait_until(
                 self.post,
-                lambda: self.mailbox.answer or self.mailbox.suggestion(),
+                self._answer,
                 patience,
                 renewal=self._renewal,
             )
@@ -309,6 +309,9 @@ class BatchPlan:
             logger.warning("paused: %s; RE.resume() waits again", reason)
             yield from bps.checkpoint()
             yield from bps.pause()
+
+    def _answer(self) -> Suggestion | Answer | None:
+        return self.mailbox.answer or self.mailbox.suggestion()
 
     def _renewal(self) -> float:
         with self.post.lock:

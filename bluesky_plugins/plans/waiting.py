@@ -19,7 +19,7 @@ from bluesky.utils import Msg
 from bluesky_plugins.adaptive import SuggestionReader
 from bluesky_plugins.plans.mailbox import Mailbox
 
-__all__ = ["AdaptiveTimeout", "Post", "SLICE", "wait_until"]
+__all__ = ["SLICE", "AdaptiveTimeout", "Post", "wait_until"]
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -126,7 +126,7 @@ class Post:
             if self._take_position():
                 while self._turn():
                     pass
-        except Exception as error:  # noqa: BLE001 - whatever it is, the plan raises it
+        except Exception as error:
             logger.debug("the reader of suggestions ended", exc_info=error)
             self._failure = error
         finally:
@@ -137,7 +137,7 @@ class Post:
         while not self._reader.start(READ):
             if self._closed:
                 return False
-        history = None if self._with_history else []
+        history: list[tuple[str, Any]] | None = None if self._with_history else []
         while history is None:
             if self._closed:
                 return False

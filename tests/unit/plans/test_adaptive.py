@@ -1,0 +1,757 @@
+"""adaptive_plan and adaptive_scan with a recommender in memory."""
+
+from __future__ import annotations
+
+import logging
+import queue
+from typing import Any
+
+import bluesky.plan_stubs as bps
+import bluesky.plans as bp
+import bluesky.preprocessors as bpp
+import pytest
+from bluesky import RunEngine
+from ophyd.sim import SynGauss
+
+from bluesky_plugins.adaptive import (
+    RequestPause,
+    StepRecommender,
+    parse_batch_event,
+    recommender_factory,
+)
+from bluesky_plugins.plans import AdaptiveTimeout, Refusal, adaptive_plan, adaptive_scan
+from bluesky_plugins.plans.adaptive import TakeReadingError
+from bluesky_plugins.testing import (
+    FakeRecommender,
+    FakeSuggestions,
+    make_suggestion,
+    make_waiting,
+)
+
+from .conftest import Axis, running_engine, steps
+
+POINTS = [1.5 * n for n in range(17)]
+PLANS = [adaptive_plan, adaptive_scan]
+
+
+def outcomes(recommender: FakeRecommender) -> list[str]:
+    return [event["event"] for event in recommender.events]
+
+
+# -- old profiles ---------------------------------------------------------------------------
+
+
+def test_seventeen_runs_with_a_recommender_in_the_same_process(
+    RE: RunEngine, det: SynGauss, motor: Axis
+) -> None:
+    motor.limits = (0, 0)  # type: ignore[misc]
+    callback, answers = recommender_factory(StepRecommender(1.5), ["motor"], ["det"], max_count=15)
+    starts: list[Any] = []
+    RE.subscribe(lambda name, doc: starts.append(doc), "start")
+    plan = adaptive_plan([det], {motor: 0}, to_recommender=callback, from_recommender=answers)
+    uids = RE(plan)
+    assert motor.sent == POINTS
+    assert uids == tuple(doc["uid"] for doc in starts)
+    assert [doc["batch_count"] for doc in starts] == list(range(17))
+    assert {doc["batch_mode"] for doc in starts} == {"run"}
+    assert len({doc["batch_id"] for doc in starts}) == 1
+
+
+def test_the_plan_returns_its_uids(det: SynGauss, motor: Axis) -> None:
+    callback, answers = recommender_factory(StepRecommender(1.5), ["motor"], ["det"], max_count=1)
+    plan = adaptive_plan([det], {motor: 0}, to_recommender=callback, from_recommender=answers)
+    with running_engine(call_returns_result=True) as engine:
+        result = engine(plan)
+    assert result.plan_result == list(result.run_start_uids)
+    assert len(result.plan_result) == 3
+
+
+def test_what_lies_in_the_queue_before_the_plan_is_thrown_away(
+    RE: RunEngine, det: SynGauss, motor: Axis
+) -> None:
+    callback, answers = recommender_factory(StepRecommender(1.5), ["motor"], ["det"], max_count=2)
+    for old in ({"motor": 9}, None, {"motor": 8}):
+        answers.put(old)
+    RE(adaptive_plan([det], {motor: 0}, to_recommender=callback, from_recommender=answers))
+    assert motor.sent == [0, 1.5, 3, 4.5]
+
+
+def test_an_old_answer_that_comes_before_a_run_does_not_shift_the_others(
+    RE: RunEngine, det: SynGauss, motor: Axis
+) -> None:
+    callback, answers = recommender_factory(StepRecommender(1.5), ["motor"], ["det"], max_count=3)
+    motor.subscribe(lambda **_: answers.put({"motor": 9.0}), run=False)  # while it moves
+    RE(adaptive_plan([det], {motor: 0}, to_recommender=callback, from_recommender=answers))
+    assert motor.sent == [0, 1.5, 3, 4.5, 6]
+
+
+def test_a_run_of_three_events_is_answered_once(RE: RunEngine, det: SynGauss, motor: Axis) -> None:
+    def three(devices: list[Any], md: dict[str, Any]) -> Any:
+        return (yield from bp.count(devices, num=3, md=md))
+
+    callback, answers = recommender_factory(StepRecommender(1.5), ["motor"], ["det"], max_count=3)
+    plan = adaptive_plan(
+        [det], {motor: 0}, to_recommender=callback, from_recommender=answers, take_reading=three
+    )
+    assert len(RE(plan)) == 5
+    assert motor.sent == [0, 1.5, 3, 4.5, 6]
+    assert answers.empty()
+
+
+def test_an_old_recommender_that_answers_each_event_is_taken_once_a_run(
+    RE: RunEngine, det: SynGauss, motor: Axis
+) -> None:
+    answers: queue.Queue[Any] = queue.Queue()
+    seen: list[float] = []
+
+    def per_event(name: str, doc: dict[str, Any]) -> None:
+        if name == "event":
+            seen.append(doc["data"]["motor"])
+            answers.put({"motor": seen[-1] + 1} if len(seen) < 7 else None)
+
+    def three(devices: list[Any], md: dict[str, Any]) -> Any:
+        return (yield from bp.count(devices, num=3, md=md))
+
+    plan = adaptive_plan(
+        [det], {motor: 0}, to_recommender=per_event, from_recommender=answers, take_reading=three
+    )
+    RE(plan)
+    assert motor.sent == [0, 1, 2]
+    assert answers.empty()
+
+
+@pytest.mark.parametrize("bad", [{"motor": float("nan")}, {"other": 1}, {}, "text", {"motor": 11}])
+def test_a_bad_answer_of_an_old_queue_ends_the_plan_and_moves_nothing(
+    RE: RunEngine, det: SynGauss, motor: Axis, bad: Any
+) -> None:
+    answers: queue.Queue[Any] = queue.Queue()
+    plan = adaptive_plan(
+        [det],
+        {motor: 0},
+        to_recommender=lambda name, doc: answers.put(bad) if name == "stop" else None,
+        from_recommender=answers,
+    )
+    with pytest.raises(Refusal, match="count 0"):
+        RE(plan)
+    assert motor.sent == [0]
+
+
+def test_an_error_that_an_old_recommender_puts_is_raised_in_the_plan(
+    RE: RunEngine, det: SynGauss, motor: Axis
+) -> None:
+    answers: queue.Queue[Any] = queue.Queue()
+    plan = adaptive_plan(
+        [det],
+        {motor: 0},
+        to_recommender=lambda name, doc: answers.put(KeyError("det")) if name == "stop" else None,
+        from_recommender=answers,
+    )
+    with pytest.raises(KeyError, match="det"):
+        RE(plan)
+
+
+def test_a_pause_of_a_recommender_in_process_goes_on_after_resume(
+    RE: RunEngine, det: SynGauss, motor: Axis
+) -> None:
+    class Pausing(StepRecommender):
+        paused = False
+
+        def suggest(self, n: int = 1) -> Any:
+            if self._last is not None and self._last[0] == 1.5 and not self.paused:
+                self.paused = True
+                raise RequestPause("look first")
+            return super().suggest(n)
+
+    callback, answers = recommender_factory(Pausing(1.5), ["motor"], ["det"], max_count=3)
+    plan = adaptive_plan([det], {motor: 0}, to_recommender=callback, from_recommender=answers)
+    assert pause_of(RE, plan) == "paused"
+    RE.resume()
+    assert motor.sent == [0, 1.5, 3, 4.5, 6]
+
+
+def pause_of(engine: RunEngine, plan: Any) -> str:
+    from bluesky.utils import RunEngineInterrupted
+
+    with pytest.raises(RunEngineInterrupted):
+        engine(plan)
+    return str(engine.state)
+
+
+# -- the batch's log ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_every_point_of_the_recommender_is_measured_and_told(
+    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, plan: Any
+) -> None:
+    service = FakeRecommender(topic, steps(3))
+    RE(
+        plan(
+            [det],
+            {motor: 0},
+            to_recommender=service,
+            from_recommender=topic,
+            recommender={"name": "step", "parameters": {"step": 1.5}},
+            bounds={motor: (-5, 5)},
+        )
+    )
+    assert motor.sent == [0, 1.5, 3, 4.5]
+    assert outcomes(service) == ["opened", *["taken"] * 4, "ended"]
+    opened, *_, ended = [parse_batch_event(event) for event in service.events]
+    assert opened.first_point == {"motor": 0.0}  # type: ignore[union-attr]
+    assert opened.bounds == {"motor": (-5.0, 5.0)}  # type: ignore[union-attr]
+    assert opened.limits == {"motor": (-10.0, 10.0)}  # type: ignore[union-attr]
+    assert (ended.outcome, ended.reason) == ("done", "after count 3")  # type: ignore[union-attr]
+    assert len({event["uid"] for event in service.events}) == len(service.events)
+    names = [name for name, _ in service.log]
+    assert names[0] == "batch_event"
+    assert names[-1] == "batch_event"
+    assert service.starts[0]["recommender"] == {"name": "step", "parameters": {"step": 1.5}}
+
+
+def test_a_scan_is_one_run_whose_stop_says_why(
+    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions
+) -> None:
+    service = FakeRecommender(topic, steps(3))
+    uids = RE(adaptive_scan([det], {motor: 0}, to_recommender=service, from_recommender=topic))
+    assert len(uids) == 1
+    assert service.starts[0]["batch_mode"] == "event"
+    assert (service.stops[0]["exit_status"], service.stops[0]["reason"]) == (
+        "success",
+        "after count 3",
+    )
+    assert service.stops[0]["num_events"] == {"primary": 4}
+
+
+def test_md_may_name_the_batch_but_not_its_counts(
+    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions
+) -> None:
+    service = FakeRecommender(topic, steps(1))
+    md = {"batch_id": "mine", "batch_count": 70, "sample": "Ni"}
+    RE(adaptive_plan([det], {motor: 0}, to_recommender=service, from_recommender=topic, md=md))
+    told = [(doc["batch_id"], doc["batch_count"], doc["sample"]) for doc in service.starts]
+    assert told == [("mine", 0, "Ni"), ("mine", 1, "Ni")]
+
+
+def test_a_reading_that_forgets_its_metadata_is_still_of_the_batch(
+    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions
+) -> None:
+    service = FakeRecommender(topic, steps(1))
+    plan = adaptive_plan(
+        [det],
+        {motor: 0},
+        to_recommender=service,
+        from_recommender=topic,
+        take_reading=lambda devices, md: bp.count(devices),
+    )
+    assert len(RE(plan)) == 2
+
+
+# -- answers that are not the asked one -----------------------------------------------------
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_stale_late_double_foreign_and_malformed_answers_change_nothing(
+    RE: RunEngine,
+    det: SynGauss,
+    motor: Axis,
+    topic: FakeSuggestions,
+    plan: Any,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    good = steps(4)
+
+    def answers(batch: str, count: int, revision: int) -> list[tuple[str, Any]]:
+        right = good(batch, count, revision)
+        wrong = {"motor": 9.0}
+        return [
+            ("suggestion", make_suggestion("foreign", count, wrong)),
+            ("suggestion", {**right[0][1], "batch_id": batch, "uid": "x", "point": wrong}),
+            ("suggestion", make_suggestion(batch, max(count - 1, 0), wrong)) if count else right[0],
+            ("suggestion", {"batch_id": batch}),
+            ("suggestion", make_suggestion(batch, count + 5, wrong)),
+            *right,
+            *right,
+            ("suggestion", make_suggestion(batch, count, wrong)),
+        ]
+
+    service = FakeRecommender(topic, answers)
+    with caplog.at_level(logging.WARNING, "bluesky_plugins"):
+        RE(plan([det], {motor: 0}, to_recommender=service, from_recommender=topic))
+    assert motor.sent == [0, 1.5, 3, 4.5, 6]
+    assert "double" in caplog.text
+    assert "malformed" in caplog.text
+
+
+def test_two_replicas_that_answer_give_each_point_once(
+    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions
+) -> None:
+    one = FakeRecommender(topic, steps(5))
+    two = FakeRecommender(topic, steps(5))
+
+    class Both(FakeRecommender):
+        def __call__(self, name: str, doc: dict[str, Any]) -> None:
+            one(name, doc)
+            two(name, doc)
+
+    both = Both(topic, steps(5))
+    assert (
+        len(RE(adaptive_plan([det], {motor: 0}, to_recommender=both, from_recommender=topic))) == 6
+    )
+    assert motor.sent == [0, 1.5, 3, 4.5, 6, 7.5]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"motor": float("nan")},
+        {"motor": float("inf")},
+        {"motor": "3"},
+        {"motor": None},
+        {"motor": True},
+        {"motor": [1.0]},
+        {},
+        {"other": 1.0},
+        {"motor": 1.0, "other": 1.0},
+        {"motor": 10.5},
+        {"motor": -6},
+    ],
+)
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_refused_point_moves_nothing_and_the_next_revision_is_taken(
+    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, plan: Any, bad: Any
+) -> None:
+    def answers(batch: str, count: int, revision: int) -> list[tuple[str, Any]]:
+        if count == 0 and revision < 2:
+            return [("suggestion", make_suggestion(batch, 0, bad, revision=revision))]
+        return steps(1)(batch, count, revision)
+
+    service = FakeRecommender(topic, answers)
+    RE(
+        plan(
+            [det],
+            {motor: 0},
+            to_recommender=service,
+            from_recommender=topic,
+            bounds={"motor": (-5, 20)},
+        )
+    )
+    assert motor.sent == [0, 1.5]
+    assert outcomes(service) == ["opened", "refused", "refused", "taken", "taken", "ended"]
+    refused = [parse_batch_event(e) for e in service.events if e["event"] == "refused"]
+    assert [event.revision for event in refused] == [0, 1]  # type: ignore[union-attr]
+    assert all(event.reason for event in refused)
+
+
+# -- time ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_no_answer_fails_with_what_was_awaited(
+    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, plan: Any
+) -> None:
+    def waiting(batch: str, count: int, revision: int) -> list[tuple[str, Any]]:
+        return [("waiting", make_waiting(batch, count, seconds=0.1, reason="job 7"))]
+
+    service = FakeRecommender(topic, waiting)
+    with pytest.raises(AdaptiveTimeout, match=r"count 0 .* after 0\.2 s; .*job 7"):
+        RE(plan([det], {motor: 0}, to_recommender=service, from_recommender=topic, timeout=0.2))
+    assert outcomes(service) == ["opened", "timed_out", "ended"]
+    assert service.events[-1]["outcome"] == "failed"
+    if plan is adaptive_scan:
+        assert service.stops[0]["exit_status"] == "fail"
+        assert "job 7" in service.stops[0]["reason"]
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_no_answer_may_stop_the_plan_cleanly(
+    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, plan: Any
+) -> None:
+    service = FakeRecommender(topic, lambda *_: [])
+    uids = RE(
+        plan(
+            [det],
+            {motor: 0},
+            to_recommender=service,
+            from_recommender=topic,
+            timeout=0.2,
+            on_timeout="stop",
+        )
+    )
+    assert len(uids) == 1
+    assert outcomes(service) == ["opened", "timed_out", "ended"]
+    assert service.events[-1]["outcome"] == "stopped"
+    assert service.stops[0]["exit_status"] == "success"
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_no_answer_may_pause_and_resume_waits_again(
+    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, plan: Any
+) -> None:
+    silent = True
+
+    def answers(batch: str, count: int, revision: int) -> list[tuple[str, Any]]:
+        return [] if silent else steps(2)(batch, count, revision)
+
+    service = FakeRecommender(topic, answers)
+    paused = plan(
+        [det],
+        {motor: 0},
+        to_recommender=service,
+        from_recommender=topic,
+        timeout=0.2,
+        on_timeout="pause",
+    )
+    assert pause_of(RE, paused) == "paused"
+    silent = False
+    service._answer(service.starts[0]["batch_id"], 0, 0)  # it comes while the plan is paused
+    RE.resume()
+    assert motor.sent == [0, 1.5, 3]
+    assert outcomes(service) == ["opened", "timed_out", *["taken"] * 3, "ended"]
+
+
+def test_news_of_a_job_renews_the_deadline_up_to_its_own(
+    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions
+) -> None:
+    import threading
+
+    def answers(batch: str, count: int, revision: int) -> list[tuple[str, Any]]:
+        last = steps(0)(batch, count, revision)
+        threading.Timer(0.6, lambda: topic.publish(*last[0])).start()
+        return [("waiting", make_waiting(batch, count, seconds=20, reason="a job"))]
+
+    service = FakeRecommender(topic, answers)
+    RE(
+        adaptive_plan(
+            [det], {motor: 0}, to_recommender=service, from_recommender=topic, timeout=0.2
+        )
+    )
+    assert outcomes(service) == ["opened", "taken", "ended"]
+
+
+def test_without_a_way_to_suggestions_nothing_is_moved(
+    RE: RunEngine, det: SynGauss, motor: Axis
+) -> None:
+    topic = FakeSuggestions(reachable=False)
+    service = FakeRecommender(topic, steps(1))
+    with pytest.raises(AdaptiveTimeout, match="nothing was measured"):
+        RE(
+            adaptive_plan(
+                [det], {motor: 0}, to_recommender=service, from_recommender=topic, timeout=0.2
+            )
+        )
+    assert motor.sent == []
+    assert service.log == []
+
+
+def test_the_error_of_a_reader_ends_the_plan(RE: RunEngine, det: SynGauss, motor: Axis) -> None:
+    class Broken:
+        def get(self, timeout: float) -> Any:
+            raise OSError("the wire is cut")
+
+    with pytest.raises(RuntimeError, match="the wire is cut"):
+        RE(
+            adaptive_plan(
+                [det], {motor: 0}, to_recommender=lambda *_: None, from_recommender=Broken()
+            )
+        )
+
+
+# -- what the recommender may ask -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_pause_of_the_recommender_is_resumed_by_command(
+    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, plan: Any
+) -> None:
+    def answers(batch: str, count: int, revision: int) -> list[tuple[str, Any]]:
+        if count == 1 and revision == 0:
+            doc = make_suggestion(batch, 1, action="pause", reason="look first")
+            return [("suggestion", doc)]
+        return steps(3)(batch, count, revision)
+
+    service = FakeRecommender(topic, answers)
+    paused = plan([det], {motor: 0}, to_recommender=service, from_recommender=topic)
+    assert pause_of(RE, paused) == "paused"
+    assert not [doc for name, doc in service.log if name == "command"]
+    RE.resume()
+    assert motor.sent == [0, 1.5, 3, 4.5]
+    commands = [doc for name, doc in service.log if name == "command"]
+    assert [doc["command"] for doc in commands] == ["resume"]
+
+
+def test_no_resume_is_sent_when_the_next_revision_came_while_paused(
+    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions
+) -> None:
+    def answers(batch: str, count: int, revision: int) -> list[tuple[str, Any]]:
+        if revision == 0 and count == 0:
+            return [("suggestion", make_suggestion(batch, 0, action="pause"))]
+        return steps(1)(batch, count, revision)
+
+    service = FakeRecommender(topic, answers)
+    paused = adaptive_plan([det], {motor: 0}, to_recommender=service, from_recommender=topic)
+    assert pause_of(RE, paused) == "paused"
+    service._answer(service.starts[0]["batch_id"], 0, 1)
+    from .conftest import soon
+
+    soon(lambda: topic.readers[0]._next == len(topic.published))
+    RE.resume()
+    assert motor.sent == [0, 1.5]
+    assert not [doc for name, doc in service.log if name == "command"]
+
+
+# -- going on with a batch ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_resume_measures_the_last_suggested_point_and_goes_on(
+    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, plan: Any
+) -> None:
+    for count, revision, x in ((0, 0, 1.5), (1, 0, 7.0), (1, 1, 3.0), (1, 1, 8.0)):
+        topic.publish("suggestion", make_suggestion("b", count, {"motor": x}, revision=revision))
+    topic.publish("suggestion", make_suggestion("another", 9, {"motor": 9.0}))
+    service = FakeRecommender(topic, steps(4))
+    RE(plan([det], {motor: 0}, to_recommender=service, from_recommender=topic, resume="b"))
+    assert motor.sent == [3, 4.5, 6]
+    assert service.starts[0]["batch_id"] == "b"
+    assert service.starts[0]["batch_count"] == 2
+    opened = parse_batch_event(service.events[0])
+    assert (opened.resume, opened.batch_count) == (True, 2)  # type: ignore[union-attr]
+
+
+def test_resume_of_a_batch_without_suggestion_begins_with_the_first_point(
+    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions
+) -> None:
+    service = FakeRecommender(topic, steps(2))
+    plan = adaptive_plan(
+        [det], {motor: 0}, to_recommender=service, from_recommender=topic, resume="b"
+    )
+    assert len(RE(plan)) == 3
+    assert motor.sent == [0, 1.5, 3]
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_resume_of_a_finished_batch_measures_nothing_and_says_so(
+    RE: RunEngine,
+    det: SynGauss,
+    motor: Axis,
+    topic: FakeSuggestions,
+    plan: Any,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    topic.publish("suggestion", make_suggestion("b", 3, action="stop", reason="all done"))
+    service = FakeRecommender(topic, steps(2))
+    assert (
+        RE(plan([det], {motor: 0}, to_recommender=service, from_recommender=topic, resume="b"))
+        == ()
+    )
+    assert motor.sent == []
+    assert "all done" in caplog.text
+    assert service.log == []
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_resume_where_the_last_suggestion_is_bad_asks_for_another(
+    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, plan: Any
+) -> None:
+    topic.publish("suggestion", make_suggestion("b", 0, {"motor": float("nan")}))
+    service = FakeRecommender(topic, steps(2))
+    RE(plan([det], {motor: 0}, to_recommender=service, from_recommender=topic, resume="b"))
+    assert motor.sent == [1.5, 3]
+    assert outcomes(service)[:3] == ["opened", "refused", "taken"]
+
+
+def test_a_queue_cannot_resume(RE: RunEngine, det: SynGauss, motor: Axis) -> None:
+    plan = adaptive_plan(
+        [det],
+        {motor: 0},
+        to_recommender=lambda *_: None,
+        from_recommender=queue.Queue(),
+        resume="b",
+    )
+    with pytest.raises(ValueError, match="resume"):
+        RE(plan)
+
+
+# -- arguments that cannot be ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "3", None, True, [1], 10.5, -10.5])
+def test_a_bad_first_point_is_refused_before_anything_is_opened(
+    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, value: Any
+) -> None:
+    service = FakeRecommender(topic, steps(1))
+    plan = adaptive_plan([det], {motor: value}, to_recommender=service, from_recommender=topic)
+    with pytest.raises(ValueError, match="first_point: motor="):
+        RE(plan)
+    assert motor.sent == []
+    assert service.log == []
+    assert topic.readers == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"first_point": {}}, "empty"),
+        ({"first_point": {"motor": 0}}, "a name"),
+        ({"first_point": [0]}, "mapping"),
+        ({"timeout": 0}, "timeout"),
+        ({"timeout": float("nan")}, "timeout"),
+        ({"on_timeout": "explode"}, "on_timeout"),
+        ({"bounds": {"motor": (1, 0)}}, "bounds"),
+        ({"bounds": {"other": (0, 1)}}, "bounds"),
+        ({"bounds": {"motor": (2, 3)}}, "bounds of the batch"),
+        ({"recommender": {"name": "step", "colour": "red"}}, "colour"),
+        ({"recommender": {"parameters": {}}}, "name"),
+        ({"md": {"batch_id": 7}}, "batch_id"),
+        ({"md": {"batch_id": "a"}, "resume": "b"}, "resume"),
+        ({"to_recommender": "to_recommender"}, "to_recommender"),
+        ({"from_recommender": "from_recommender"}, "from_recommender"),
+        ({"from_recommender": {}}, "from_recommender"),
+    ],
+)
+@pytest.mark.parametrize("plan", PLANS)
+def test_arguments_that_cannot_be_are_an_error_before_anything_is_opened(
+    RE: RunEngine,
+    det: SynGauss,
+    motor: Axis,
+    topic: FakeSuggestions,
+    plan: Any,
+    change: dict[str, Any],
+    message: str,
+) -> None:
+    service = FakeRecommender(topic, steps(1))
+    given = {
+        "first_point": {motor: 0},
+        "to_recommender": service,
+        "from_recommender": topic,
+        **change,
+    }
+    with pytest.raises((ValueError, TypeError), match=message):
+        RE(plan([det], **given))
+    assert motor.sent == []
+    assert service.log == []
+
+
+# -- readings that are not one point's ------------------------------------------------------
+
+
+def two_runs(devices: list[Any], md: dict[str, Any]) -> Any:
+    yield from bp.count(devices, md=md)
+    yield from bp.count(devices, md=md)
+
+
+def no_run(devices: list[Any], md: dict[str, Any]) -> Any:
+    yield from bps.null()
+
+
+@pytest.mark.parametrize(("reading", "said"), [(two_runs, "second run"), (no_run, "no run")])
+def test_a_reading_makes_exactly_one_run(
+    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, reading: Any, said: str
+) -> None:
+    service = FakeRecommender(topic, steps(1))
+    plan = adaptive_plan(
+        [det],
+        {motor: 0},
+        to_recommender=service,
+        from_recommender=topic,
+        take_reading=reading,
+    )
+    with pytest.raises(TakeReadingError, match=said):
+        RE(plan)
+    assert service.events[-1]["outcome"] == "failed"
+    assert len(service.starts) <= 1
+
+
+def two_events(devices: list[Any]) -> Any:
+    yield from bps.trigger_and_read(devices)
+    yield from bps.trigger_and_read(devices)
+
+
+def no_event(devices: list[Any]) -> Any:
+    yield from bps.null()
+
+
+def a_run(devices: list[Any]) -> Any:
+    yield from bpp.set_run_key_wrapper(bps.open_run(), "inner")
+
+
+@pytest.mark.parametrize(
+    ("reading", "said"), [(two_events, "2 events"), (no_event, "0 events"), (a_run, "a run")]
+)
+def test_a_reading_of_a_scan_makes_exactly_one_event(
+    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, reading: Any, said: str
+) -> None:
+    service = FakeRecommender(topic, steps(1))
+    plan = adaptive_scan(
+        [det],
+        {motor: 0},
+        to_recommender=service,
+        from_recommender=topic,
+        take_reading=reading,
+    )
+    with pytest.raises(TakeReadingError, match=said):
+        RE(plan)
+    assert service.stops[0]["exit_status"] == "fail"
+
+
+# -- devices' own word ----------------------------------------------------------------------
+
+
+class Choosy(Axis):
+    def check_value(self, value: float) -> None:
+        if value > 2:
+            raise ValueError("too far for me")
+
+
+class Awaited(Axis):
+    async def check_value(self, value: float) -> None:
+        if value > 2:
+            raise ValueError("too far for me")
+
+
+@pytest.mark.parametrize("kind", [Choosy, Awaited])
+def test_a_device_that_objects_is_not_moved(
+    RE: RunEngine, topic: FakeSuggestions, kind: type[Axis]
+) -> None:
+    motor = kind("motor")
+
+    def answers(batch: str, count: int, revision: int) -> list[tuple[str, Any]]:
+        x = 3.0 if revision == 0 else 1.0
+        action = "move" if count < 1 else "stop"
+        doc = make_suggestion(batch, count, {"motor": x}, revision=revision, action=action)
+        return [("suggestion", doc)]
+
+    service = FakeRecommender(topic, answers)
+    RE(adaptive_plan([motor], {motor: 0}, to_recommender=service, from_recommender=topic))
+    assert motor.sent == [0, 1]
+    refused = next(event for event in service.events if event["event"] == "refused")
+    assert "too far for me" in refused["reason"]
+
+
+def test_two_motors_move_together(RE: RunEngine, topic: FakeSuggestions) -> None:
+    x, y = Axis("x"), Axis("y")
+
+    def answers(batch: str, count: int, revision: int) -> list[tuple[str, Any]]:
+        action = "move" if count < 2 else "stop"
+        doc = make_suggestion(batch, count, {"y": -count, "x": count}, action=action)
+        return [("suggestion", doc)]
+
+    service = FakeRecommender(topic, answers)
+    RE(adaptive_scan([], {x: 5, y: 6}, to_recommender=service, from_recommender=topic))
+    assert (x.sent, y.sent) == ([5, 0, 1], [6, 0, -1])
+    assert service.starts[0]["hints"]["dimensions"] == [(["x"], "primary"), (["y"], "primary")]
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_readers_are_closed_and_their_threads_end(
+    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, plan: Any
+) -> None:
+    import threading
+
+    from .conftest import soon
+
+    service = FakeRecommender(topic, steps(2))
+    RE(plan([det], {motor: 0}, to_recommender=service, from_recommender=topic))
+    soon(lambda: all(reader.closed for reader in topic.readers))
+    soon(lambda: not [t for t in threading.enumerate() if t.name.startswith("suggestions-")])
