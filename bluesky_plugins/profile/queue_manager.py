@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import redis
 import structlog
 
 from bluesky_plugins.profile.queue_control import NoAnswerError, QueueControl
@@ -127,7 +128,8 @@ def _watch(settings: Settings, stopped: threading.Event) -> None:
             announced = True
             _say(f"queue ready on {control_address(settings)}")
         watch = watch.after(status)
-        if watch.stuck:
+        # While Redis is away a new manager would hang, too.
+        if watch.stuck and _redis_answers(settings):
             log.warning("the queue's manager hangs and is restarted", status=watch.reported)
             _kill_manager()
             watch = StuckWatch()
@@ -139,6 +141,18 @@ def _status(settings: Settings) -> dict[str, Any] | None:
             return control.ask("status")
     except NoAnswerError:
         return None
+
+
+def _redis_answers(settings: Settings) -> bool:
+    client = redis.Redis.from_url(
+        settings.redis.address, socket_timeout=1.0, socket_connect_timeout=1.0
+    )
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
+    finally:
+        client.close()
 
 
 def _kill_manager() -> None:

@@ -17,5 +17,6 @@ globals().update(
 )
 globals().update(queue_plans(_names))
 
-# The worker is a child of multiprocessing, which does not run what is registered with atexit.
-Finalize(None, process_producer(_settings).close, exitpriority=10)
+# The worker is a child of multiprocessing, which does not run what is registered with atexit, and
+# it is given half a second: what is unsent then is in the spool.
+Finalize(None, process_producer(_settings).close, kwargs={"timeout": 0.3}, exitpriority=10)
