@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         MongoDocumentStore,
         Refused,
         StoreDownError,
+        StoreUnusableError,
         Written,
         connect,
     )
@@ -41,6 +42,7 @@ __all__ = [
     "Refused",
     "RunWatch",
     "StoreDownError",
+    "StoreUnusableError",
     "StoredRuns",
     "Written",
     "connect",
@@ -67,6 +69,7 @@ _MODULES = {
     "Refused": "store",
     "RunWatch": "reading",
     "StoreDownError": "store",
+    "StoreUnusableError": "store",
     "StoredRuns": "stored",
     "Written": "store",
     "connect": "store",

@@ -36,18 +36,21 @@ def open_db(
         camera's and those that are installed for databroker are always there.
     :returns: a `CatalogOfBlueskyRuns`.
     """
+    return _in_process_client(_adapter(settings, database, handlers or {}))
+
+
+def _adapter(settings: Settings, database: str, handlers: Mapping[str, Callable[..., Any]]) -> Any:
     from databroker.mongo_normalized import MongoAdapter, discover_handlers
 
     from bluesky_plugins.recording.cameras import CAMERA_SPEC, CameraHandler, kept_inside_root
 
-    adapter = MongoAdapter.from_uri(
+    return MongoAdapter.from_uri(
         _with_database(settings.mongo.address, settings.database(database)),
-        handler_registry={**discover_handlers(), CAMERA_SPEC: CameraHandler, **(handlers or {})},
+        handler_registry={**discover_handlers(), CAMERA_SPEC: CameraHandler, **handlers},
         transforms={"resource": kept_inside_root},
         # A run that was looked at while it went on must not look unfinished afterwards.
         cache_ttl_partial=0,
     )
-    return _in_process_client(adapter)
 
 
 def _in_process_client(adapter: Any) -> Any:
@@ -104,6 +107,7 @@ class Catalog:
         self._tell = tell
         self._opening = threading.Lock()
         self._client: Any = None
+        self._adapter: Any = None
 
     def wait(self) -> set[str]:
         """Wait for the runs that ended.
@@ -120,6 +124,14 @@ class Catalog:
             shown = ", ".join(sorted(uid[:8] for uid in left))
             self._tell(f"not stored within {seconds:g} s: run {shown}; is the recorder running?")
         return left
+
+    def close(self) -> None:
+        """Let go of the connections; it opens again when it is used again."""
+        with self._opening:
+            if self._client is not None:
+                self._client.context.close()
+                self._adapter.database.client.close()
+            self._client = self._adapter = None
 
     def __getitem__(self, key: Any) -> Any:
         return self._ready()[key]
@@ -153,7 +165,8 @@ class Catalog:
         self.wait()
         with self._opening:
             if self._client is None:
-                self._client = open_db(self._settings)
+                self._adapter = _adapter(self._settings, "documents", {})
+                self._client = _in_process_client(self._adapter)
             return self._client
 
 

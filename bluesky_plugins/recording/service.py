@@ -19,6 +19,7 @@ from bluesky_plugins.messaging import (
     BrokerUnreachable,
     CommitFailed,
     Consumer,
+    MessagingError,
     Producer,
     make_topics,
 )
@@ -28,6 +29,7 @@ from bluesky_plugins.recording.store import (
     DocumentStore,
     MongoDocumentStore,
     StoreDownError,
+    StoreUnusableError,
     connect,
 )
 from bluesky_plugins.recording.writer import Writer
@@ -100,6 +102,7 @@ class RecorderService:
         committed is read again by the next recorder.
 
         :raises MessagingError: Kafka refuses us for a reason that does not pass by itself.
+        :raises StoreUnusableError: the database holds what forbids the layout.
         """
         # A thread, because a last commit to a Kafka that is away cannot be broken off.
         work = threading.Thread(target=self._work, name="recorder", daemon=True)
@@ -242,8 +245,7 @@ class RecorderService:
 def serve_recorder(settings: Settings) -> int:
     """Record until SIGTERM or SIGINT; one line on the standard output when ready.
 
-    :returns: the exit status, 0.
-    :raises MessagingError: Kafka refuses this recorder for good.
+    :returns: the exit status: 0, or 1 when Kafka or the database refuses this recorder for good.
     """
     service = RecorderService(settings, ready=_say)
 
@@ -252,7 +254,11 @@ def serve_recorder(settings: Settings) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    service.run()
+    try:
+        service.run()
+    except (MessagingError, StoreUnusableError) as error:
+        log.error("the recorder cannot work", reason=str(error))
+        return 1
     return 0
 
 

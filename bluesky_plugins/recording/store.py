@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pymongo
+from bson.errors import BSONError
 from pymongo.collection import Collection as MongoCollection
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from pymongo.write_concern import WriteConcern
@@ -15,10 +16,24 @@ from bluesky_plugins.recording.documents import Record, same_content
 from bluesky_plugins.recording.layout import COLLECTIONS, Index
 from bluesky_plugins.settings import Settings
 
-__all__ = ["DocumentStore", "MongoDocumentStore", "Refused", "StoreDownError", "Written", "connect"]
+__all__ = [
+    "DocumentStore",
+    "MongoDocumentStore",
+    "Refused",
+    "StoreDownError",
+    "StoreUnusableError",
+    "Written",
+    "connect",
+]
 
 DUPLICATE_KEY = 11000
+# Documents with the same key; an index of the same name or keys with other options.
+INDEX_CONFLICTS = (DUPLICATE_KEY, 85, 86)
 PROBE_COLLECTION = "recorder_probe"
+
+
+class StoreUnusableError(Exception):
+    """What is in the database already stands against the layout; a person must decide."""
 
 
 class StoreDownError(ConnectionError):
@@ -94,12 +109,17 @@ class MongoDocumentStore:
     def prepare(self) -> None:
         """Make the indexes that are not there.
 
-        :raises StoreDownError: the store does not answer, or refuses them.
+        :raises StoreDownError: the store does not answer, or takes no writes now.
+        :raises StoreUnusableError: there are documents or indexes that forbid one of ours.
         """
         try:
             for collection in COLLECTIONS.values():
                 for index in collection.indexes:
                     _make_index(self._database[collection.name], index)
+        except OperationFailure as error:
+            where = f"indexes of {self._database.name}: {error}"
+            unusable = error.code in INDEX_CONFLICTS
+            raise (StoreUnusableError if unusable else StoreDownError)(where) from error
         except PyMongoError as error:
             raise StoreDownError(f"indexes of {self._database.name}: {error}") from error
 
@@ -122,7 +142,8 @@ class MongoDocumentStore:
     def _write_batch(self, name: str, batch: Sequence[Record]) -> Written:
         try:
             failed = self._insert(name, batch)
-        except OperationFailure as error:
+        # BSONError: pymongo itself finds the command, or a document, too large.
+        except (OperationFailure, BSONError) as error:
             if len(batch) == 1:
                 return Written(refused=(self._blame(batch[0], error),))
             # The command failed as a whole: find out which record the server cannot take.

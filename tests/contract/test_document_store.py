@@ -11,9 +11,11 @@ import pytest
 from bluesky_plugins.recording import (
     COLLECTIONS,
     DocumentStore,
+    InvalidDocumentError,
     MongoDocumentStore,
     Record,
     StoreDownError,
+    StoreUnusableError,
     Written,
     records_of,
     same_content,
@@ -139,11 +141,16 @@ def test_many_writers_store_each_document_once(stored: Stored) -> None:
 
 
 @pytest.fixture
-def store(mongo: str, database: Any) -> Iterator[MongoDocumentStore]:
+def unprepared(mongo: str, database: Any) -> Iterator[MongoDocumentStore]:
     store = MongoDocumentStore(pymongo.MongoClient(mongo), database.name)
-    store.prepare()
     yield store
     store.close()
+
+
+@pytest.fixture
+def store(unprepared: MongoDocumentStore) -> MongoDocumentStore:
+    unprepared.prepare()
+    return unprepared
 
 
 def test_the_unique_indexes_are_there_and_no_text_index(
@@ -207,3 +214,42 @@ def test_documents_up_to_the_limit_are_stored(store: MongoDocumentStore, databas
     event = composed_event(data={"x": "a" * 15_000_000})
     assert store.write(records([("event", event)])).stored == 1
     assert same_content(database.event.find_one({}, {"_id": False}), event)
+
+
+def test_the_limit_itself_is_stored_and_a_byte_more_is_refused_at_the_door(
+    store: MongoDocumentStore, database: Any
+) -> None:
+    (probe,) = records([("event", composed_event(data={"x": ""}))])
+    room = 16 * 1024 * 1024 - len(probe.raw.raw)
+    largest = composed_event(data={"x": "a" * room})
+    assert store.write(records([("event", largest)])).stored == 1
+    assert database.event.find_one({}, {"uid": True})["uid"] == largest["uid"]
+    with pytest.raises(InvalidDocumentError):
+        records([("event", composed_event(data={"x": "a" * (room + 1)}))])
+
+
+def test_a_database_that_suitcase_mongo_made_is_taken_over(
+    unprepared: MongoDocumentStore, database: Any
+) -> None:
+    database.resource.create_index("uid")
+    database.resource.create_index("resource_id")
+    unprepared.prepare()
+    resource = {
+        "uid": "r",
+        "spec": "s",
+        "root": "",
+        "resource_path": "",
+        "resource_kwargs": {},
+        "path_semantics": "posix",
+    }
+    assert unprepared.write(records([("resource", resource), ("resource", resource)])) == Written(
+        1, 1
+    )
+
+
+def test_a_database_with_a_uid_twice_is_unusable(
+    unprepared: MongoDocumentStore, database: Any
+) -> None:
+    database.event.insert_many([{"uid": "same"}, {"uid": "same"}])
+    with pytest.raises(StoreUnusableError, match=database.name):
+        unprepared.prepare()
