@@ -31,9 +31,7 @@ Content = Callable[[str], dict[str, dict[str, Any]]]
 @pytest.fixture
 def database(mongo: str) -> Iterator[Any]:
     with pymongo.MongoClient(mongo) as client:
-        name = f"t{uuid4().hex[:8]}-documents"
-        yield client[name]
-        client.drop_database(name)
+        yield client[f"t{uuid4().hex[:8]}-documents"]
 
 
 @pytest.fixture(params=["memory", "mongo"])
