@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import IPython
+from IPython.terminal.interactiveshell import TerminalInteractiveShell
 from traitlets.config import Config
 
 from bluesky_plugins.settings import Settings
@@ -62,7 +62,7 @@ def _shell(headless: bool) -> Any:
     if not sys.stdin.isatty() or headless:
         config.TerminalInteractiveShell.colors = "nocolor"
         config.HistoryManager.enabled = sys.stdin.isatty()
-    return IPython.terminal.interactiveshell.TerminalInteractiveShell.instance(config=config)
+    return TerminalInteractiveShell.instance(config=config)
 
 
 def _show_plots(shell: Any) -> None:
