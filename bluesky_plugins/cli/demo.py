@@ -83,7 +83,14 @@ def running_stack(say: Any) -> Iterator[Settings]:
         yield load_settings()
     finally:
         if started:
+            _let_go_of_kafka()
             stop_stack(load_settings(with_stack=False), say)
+
+
+def _let_go_of_kafka() -> None:
+    from bluesky_plugins.messaging import process_producer
+
+    process_producer(load_settings()).close()
 
 
 def draw(notebook: Notebook, path: Path) -> None:
@@ -104,8 +111,9 @@ def draw(notebook: Notebook, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def measure(notebook: Notebook, settings: Settings, say: Any) -> tuple[tuple[str, ...], str]:
-    """Run the adaptive plan; returns the uids and what `db[-1]` holds."""
+def measure(notebook: Notebook, settings: Settings, say: Any) -> tuple[str, ...]:
+    """Run the adaptive plan and read its last run back; returns the uids."""
+    say("Preparing the RunEngine and the devices ...")
     from bluesky_plugins.profile import make_namespace
 
     names = make_namespace(settings, headless=True, table=False, tell=say)
@@ -116,12 +124,12 @@ def measure(notebook: Notebook, settings: Settings, say: Any) -> tuple[tuple[str
         to_recommender=WatchedLog(names["to_recommender"], notebook),
         from_recommender=names["from_recommender"],
     )
-    token = names["RE"].subscribe(notebook.document)
-    try:
-        uids = tuple(names["RE"](plan))
-    finally:
-        names["RE"].unsubscribe(token)
-    return uids, str(names["db"][-1].primary.read())
+    names["RE"].subscribe(notebook.document)
+    began = time.monotonic()
+    uids = tuple(names["RE"](plan))
+    say(f"\n{len(uids)} runs in {time.monotonic() - began:.1f} s; {notebook.stop_reason}")
+    say(f"\ndb[-1].primary.read():\n{names['db'][-1].primary.read()}")
+    return uids
 
 
 @click.command()
@@ -144,10 +152,7 @@ def demo(as_json: bool, picture: Path | None) -> None:
     from bluesky_plugins.cli.stack import command_errors
 
     with command_errors("demo"), running_stack(say) as settings:
-        began = time.monotonic()
-        uids, last = measure(notebook, settings, say)
-        say(f"\n{len(uids)} runs in {time.monotonic() - began:.1f} s; {notebook.stop_reason}")
-        say(f"\ndb[-1].primary.read():\n{last}")
+        uids = measure(notebook, settings, say)
         path = (picture or state_dir() / "demo" / f"{notebook.batch_id}.png").absolute()
         draw(notebook, path)
         say(f"\nPicture: {path}")

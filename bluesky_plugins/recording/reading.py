@@ -60,6 +60,8 @@ def _in_process_client(adapter: Any) -> Any:
         from tiled.client import Context, from_context
         from tiled.server.app import build_app
 
+        # It tells its version to everyone who reads a run.
+        logging.getLogger("tiled.server.app").setLevel(logging.WARNING)
         return from_context(Context.from_app(build_app(adapter)))
 
 
