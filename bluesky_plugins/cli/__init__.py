@@ -22,7 +22,7 @@ COMMANDS = {
     "up": "stack",
     "down": "stack",
     "status": "stack",
-    "doctor": "stack",
+    "doctor": "doctor",
     "demo": "demo",
     "recorder": "services",
     "recommender": "services",

@@ -37,6 +37,8 @@ from bluesky_plugins.settings import Settings, load_settings
 __all__ = ["Starter"]
 
 STACK_VERSION = 1
+# The simulated hardware needs no server.
+FIRST = (*SERVERS, "iocs")
 
 
 @dataclass
@@ -133,10 +135,10 @@ class Starter:
             raise StackError(f"{error.filename or self.folder.data}: {error.strerror}") from None
 
     def _bring_up(self, names: Collection[str]) -> None:
-        servers = [n for n in names if n in SERVERS]
-        self._start(servers)
+        first = [n for n in names if n in FIRST]
+        self._start(first)
         self._make_topics()
-        self._start([n for n in names if n not in SERVERS])
+        self._start([n for n in names if n not in FIRST])
 
     def _start(self, names: Collection[str]) -> None:
         if not names:

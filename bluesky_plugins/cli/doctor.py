@@ -1,0 +1,215 @@
+"""`doctor`: is each server reachable, which version, what to do if not."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from bluesky_plugins.cli.stack import stack_status
+from bluesky_plugins.cli.stack_parts import external_servers, part_addresses
+from bluesky_plugins.embedded import Stack, StackError, StateFolder, tail
+from bluesky_plugins.settings import ConfigurationError, Settings, load_settings, state_dir
+
+__all__ = ["Finding", "doctor", "findings"]
+
+TIMEOUT = 3.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of one thing.
+
+    `advice` says what to do where `ok` is false.
+    """
+
+    ok: bool
+    address: str | None = None
+    version: str | None = None
+    problem: str | None = None
+    advice: str | None = None
+
+
+Check = Callable[[Settings], Finding]
+
+
+def findings(settings: Settings, folder: StateFolder) -> dict[str, Finding]:
+    """Look at every server and service, one after the other, each for a few seconds at most."""
+    checks: dict[str, Check] = {
+        "kafka": _kafka,
+        "topics": _topics,
+        "mongo": _mongo,
+        "redis": _redis,
+        "recommender": lambda s: _http(s, s.http.recommender_port, "/healthz"),
+        "httpserver": lambda s: _http(s, s.http.queueserver_port, "/api/status"),
+        "queue": _queue,
+    }
+    found = {name: check(settings) for name, check in checks.items()}
+    for name in ("recommender", "httpserver"):
+        found[name] = _with_log(found[name], name, folder)
+    return {**found, **_without_server(folder)}
+
+
+def _advice(name: str) -> str:
+    if name in external_servers(load_settings(with_stack=False)):
+        return f"it is set by hand: is the address right, does {name} run there, is there a way?"
+    return "run `bluesky-plugins up`"
+
+
+def _lost(name: str, address: str, reason: object) -> Finding:
+    return Finding(ok=False, address=address, problem=str(reason), advice=_advice(name))
+
+
+def _kafka(settings: Settings) -> Finding:
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    address = settings.kafka.address
+    config = {**settings.kafka.producer_config, "bootstrap.servers": address}
+    try:
+        metadata = AdminClient(config).list_topics(timeout=TIMEOUT)
+    except KafkaException as error:
+        return _lost("kafka", address, error.args[0].str())
+    # Kafka's protocol does not tell the broker's version; our own is known.
+    own = "kafka" not in external_servers(load_settings(with_stack=False))
+    version = _own_kafka_version() if own else f"{len(metadata.brokers)} brokers"
+    return Finding(ok=True, address=address, version=version)
+
+
+def _own_kafka_version() -> str:
+    from bluesky_plugins.embedded import locked_jars
+
+    return next(j.version for j in locked_jars("kafka") if j.artifact.startswith("kafka_"))
+
+
+def _topics(settings: Settings) -> Finding:
+    from bluesky_plugins.messaging import MessagingError, partition_counts
+
+    try:
+        counts = partition_counts(settings, TIMEOUT)
+    except MessagingError as error:
+        return _lost("kafka", settings.kafka.address, error)
+    missing = sorted(n for n, count in counts.items() if count is None)
+    if missing:
+        problem = f"not there: {', '.join(missing)}"
+        return Finding(ok=False, problem=problem, advice="run `bluesky-plugins up`, or make them")
+    other = {n: c for n, c in counts.items() if c != settings.kafka.partitions}
+    if other:
+        return Finding(
+            ok=False,
+            problem=", ".join(f"{n} has {c} partitions" for n, c in sorted(other.items())),
+            advice=f"set kafka.partitions to what is there (it is {settings.kafka.partitions}); never "
+            "change a topic's partitions: runs and batches would lose their order",
+        )
+    return Finding(ok=True, version=f"{len(counts)} topics of {settings.kafka.partitions}")
+
+
+def _mongo(settings: Settings) -> Finding:
+    from pymongo import MongoClient
+    from pymongo.errors import PyMongoError
+
+    address = part_addresses(settings)["mongo"] or ""
+    try:
+        with MongoClient[dict[str, Any]](
+            settings.mongo.address, serverSelectionTimeoutMS=int(TIMEOUT * 1000)
+        ) as client:
+            return Finding(ok=True, address=address, version=client.server_info()["version"])
+    except PyMongoError as error:
+        return _lost("mongo", address, str(error).split(",")[0])
+
+
+def _redis(settings: Settings) -> Finding:
+    import redis
+
+    address = part_addresses(settings)["redis"] or ""
+    try:
+        with redis.Redis.from_url(
+            settings.redis.address, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT
+        ) as client:
+            information: Any = client.info("server")
+    except (redis.RedisError, OSError) as error:
+        return _lost("redis", address, error)
+    version = information.get("valkey_version") or information.get("redis_version")
+    return Finding(ok=True, address=address, version=version)
+
+
+def _http(settings: Settings, port: int, path: str) -> Finding:
+    address = f"{settings.http.host}:{port}"
+    connection = http.client.HTTPConnection(settings.http.host, port, timeout=TIMEOUT)
+    try:
+        key = settings.http.key()
+        headers = {"Authorization": f"ApiKey {key}"} if key else {}
+        connection.request("GET", path, headers=headers)
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException, ConfigurationError) as error:
+        return _lost("http", address, error)
+    finally:
+        connection.close()
+    if status in (401, 403):
+        advice = "is http.api_key or http.api_key_file the key that this server was started with?"
+        return Finding(ok=False, address=address, problem="refuses the key", advice=advice)
+    if status >= 400:
+        return _lost("http", address, f"answers with status {status}")
+    return Finding(ok=True, address=address)
+
+
+def _queue(settings: Settings) -> Finding:
+    return Finding(ok=True)
+
+
+def _with_log(finding: Finding, name: str, folder: StateFolder) -> Finding:
+    record = Stack(folder, TIMEOUT).records().get(name)
+    if finding.ok or record is None or not record.reason:
+        return finding
+    last = " / ".join(tail(folder.log / f"{name}.log", 3))
+    problem = f"{record.reason}: {last}"
+    return Finding(ok=False, address=finding.address, problem=problem, advice=_advice(name))
+
+
+def _without_server(folder: StateFolder) -> dict[str, Finding]:
+    """Parts that can only be judged by their process."""
+    status = stack_status(folder)
+    out = {}
+    for name in ("iocs", "recorder", "queueserver"):
+        part = status[name]
+        finding = Finding(ok=part["state"] == "running", address=part["address"])
+        if not finding.ok:
+            finding = _lost(name, part["address"], f"is {part['state']}")
+        out[name] = _with_log(finding, name, folder)
+    return out
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def doctor(as_json: bool) -> None:
+    """Say of each server whether it is reachable, which version it is, what to do if not."""
+    try:
+        found = findings(load_settings(), StateFolder(state_dir()))
+    except StackError as error:
+        click.echo(f"bluesky-plugins doctor: {error}", err=True)
+        sys.exit(1)
+    if as_json:
+        click.echo(json.dumps({name: asdict(finding) for name, finding in found.items()}))
+    else:
+        _show(found)
+    sys.exit(0 if all(finding.ok for finding in found.values()) else 1)
+
+
+def _show(found: dict[str, Finding]) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table("what", "", "version", "address", box=None)
+    for name, one in found.items():
+        mark = "[green]ok[/green]" if one.ok else "[red]not ok[/red]"
+        table.add_row(name, mark, one.version or "", one.address or "")
+    console.print(table)
+    for name, one in found.items():
+        if not one.ok:
+            console.print(f"{name}: {one.problem}", markup=False)
+            console.print(f"  {one.advice}", markup=False)
