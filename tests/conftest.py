@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +18,7 @@ from uuid import uuid4
 
 import pytest
 
-from bluesky_plugins.settings import Settings
+from bluesky_plugins.settings import Settings, load_settings
 
 READY_SECONDS = 40.0
 STOP_SECONDS = 15.0
@@ -269,3 +271,67 @@ def make_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..
         )
 
     return make
+
+
+# -- the whole stack ------------------------------------------------------------------------
+
+
+class RunningStack:
+    """`bluesky-plugins up`, as a person runs it, in a state folder of its own."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.state_dir = state_dir
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For processes that are to find this stack, and nothing a person has set."""
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("BLUESKY_PLUGINS_", "EPICS_"))
+        }
+        return {**kept, "BLUESKY_PLUGINS_STATE_DIR": str(self.state_dir)}
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that such a process sees."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name in [n for n in os.environ if n.startswith("BLUESKY_PLUGINS_")]:
+                patch.delenv(name)
+            patch.setenv("BLUESKY_PLUGINS_STATE_DIR", str(self.state_dir))
+            return load_settings()
+
+    def command(
+        self, *arguments: str, timeout: float = 120.0, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `bluesky-plugins ARGUMENTS...` to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "bluesky_plugins.cli", *arguments],
+            env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def status(self) -> dict[str, dict[str, Any]]:
+        """What `status --json` says."""
+        found: dict[str, dict[str, Any]] = json.loads(self.command("status", "--json").stdout)
+        return found
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """The whole stack, up for the session. Leave it running as it was."""
+    for server in ("kafka", "mongo", "valkey"):
+        require(server)
+    running = RunningStack(tmp_path_factory.mktemp("stack") / "state")
+    up = running.command("up")
+    try:
+        assert up.returncode == 0, f"{up.stdout}\n{up.stderr}"
+        yield running
+    finally:
+        down = running.command("down")
+        assert down.returncode == 0, down.stderr
