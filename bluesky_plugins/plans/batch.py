@@ -292,12 +292,10 @@ class BatchPlan:
     def _wait(self, count: int) -> Plan[Suggestion | Answer | End]:
         while True:
             patience = Patience(self.batch.timeout)
-            found = yield from wait_until(
-                self.post,
-                self._answer,
-                patience,
-                renewal=self._renewal,
+            waiting: Plan[Suggestion | Answer | None] = wait_until(
+                self.post, self._answer, patience, renewal=self._renewal
             )
+            found = yield from waiting
             if found is not None:
                 return found
             reason = self._what_was_awaited(count, patience)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from bluesky_plugins.adaptive import SuggestionChannel
+from bluesky_plugins.adaptive import KafkaSuggestions
+from bluesky_plugins.messaging import KafkaPublisher
 
 __all__ = ["default_callback", "default_channel"]
 
 
-def default_callback() -> Any:
+def default_callback() -> KafkaPublisher:
     """The publisher on the `adaptive` topic of the settings' Kafka."""
-    from bluesky_plugins.messaging import KafkaPublisher
-
     return KafkaPublisher("adaptive")
 
 
-def default_channel() -> SuggestionChannel:
+def default_channel() -> KafkaSuggestions:
     """The suggestions of the settings' Kafka."""
-    from bluesky_plugins.adaptive import KafkaSuggestions
-
     return KafkaSuggestions()

@@ -92,6 +92,7 @@ class Post:
         with self.lock:
             self._closed = True
             self.lock.notify_all()
+        self._tell()  # what an interrupted `wait_for` left behind ends now
         if self._reader.lockstep:
             self._thread.join(timeout=5 * READ)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,15 +38,16 @@ def running_engine(**options: Any) -> Iterator[RunEngine]:
     yield engine
     if engine.state != "idle":
         engine.abort()
+    asyncio.run_coroutine_threadsafe(asyncio.sleep(0.01), engine.loop).result(5)
     engine.loop.call_soon_threadsafe(engine.loop.stop)
     engine._th.join(5)
     engine.loop.close()
 
 
 @pytest.fixture
-def RE() -> Iterator[RunEngine]:  # noqa: N802 - its name everywhere
-    with running_engine() as engine:
-        yield engine
+def engine() -> Iterator[RunEngine]:
+    with running_engine() as running:
+        yield running
 
 
 @pytest.fixture

@@ -42,14 +42,14 @@ def outcomes(recommender: FakeRecommender) -> list[str]:
 
 
 def test_seventeen_runs_with_a_recommender_in_the_same_process(
-    RE: RunEngine, det: SynGauss, motor: Axis
+    engine: RunEngine, det: SynGauss, motor: Axis
 ) -> None:
     motor.limits = (0, 0)  # type: ignore[misc]
     callback, answers = recommender_factory(StepRecommender(1.5), ["motor"], ["det"], max_count=15)
     starts: list[Any] = []
-    RE.subscribe(lambda name, doc: starts.append(doc), "start")
+    engine.subscribe(lambda name, doc: starts.append(doc), "start")
     plan = adaptive_plan([det], {motor: 0}, to_recommender=callback, from_recommender=answers)
-    uids = RE(plan)
+    uids = engine(plan)
     assert motor.sent == POINTS
     assert uids == tuple(doc["uid"] for doc in starts)
     assert [doc["batch_count"] for doc in starts] == list(range(17))
@@ -67,25 +67,27 @@ def test_the_plan_returns_its_uids(det: SynGauss, motor: Axis) -> None:
 
 
 def test_what_lies_in_the_queue_before_the_plan_is_thrown_away(
-    RE: RunEngine, det: SynGauss, motor: Axis
+    engine: RunEngine, det: SynGauss, motor: Axis
 ) -> None:
     callback, answers = recommender_factory(StepRecommender(1.5), ["motor"], ["det"], max_count=2)
     for old in ({"motor": 9}, None, {"motor": 8}):
         answers.put(old)
-    RE(adaptive_plan([det], {motor: 0}, to_recommender=callback, from_recommender=answers))
+    engine(adaptive_plan([det], {motor: 0}, to_recommender=callback, from_recommender=answers))
     assert motor.sent == [0, 1.5, 3, 4.5]
 
 
 def test_an_old_answer_that_comes_before_a_run_does_not_shift_the_others(
-    RE: RunEngine, det: SynGauss, motor: Axis
+    engine: RunEngine, det: SynGauss, motor: Axis
 ) -> None:
     callback, answers = recommender_factory(StepRecommender(1.5), ["motor"], ["det"], max_count=3)
     motor.subscribe(lambda **_: answers.put({"motor": 9.0}), run=False)  # while it moves
-    RE(adaptive_plan([det], {motor: 0}, to_recommender=callback, from_recommender=answers))
+    engine(adaptive_plan([det], {motor: 0}, to_recommender=callback, from_recommender=answers))
     assert motor.sent == [0, 1.5, 3, 4.5, 6]
 
 
-def test_a_run_of_three_events_is_answered_once(RE: RunEngine, det: SynGauss, motor: Axis) -> None:
+def test_a_run_of_three_events_is_answered_once(
+    engine: RunEngine, det: SynGauss, motor: Axis
+) -> None:
     def three(devices: list[Any], md: dict[str, Any]) -> Any:
         return (yield from bp.count(devices, num=3, md=md))
 
@@ -93,13 +95,13 @@ def test_a_run_of_three_events_is_answered_once(RE: RunEngine, det: SynGauss, mo
     plan = adaptive_plan(
         [det], {motor: 0}, to_recommender=callback, from_recommender=answers, take_reading=three
     )
-    assert len(RE(plan)) == 5
+    assert len(engine(plan)) == 5
     assert motor.sent == [0, 1.5, 3, 4.5, 6]
     assert answers.empty()
 
 
 def test_an_old_recommender_that_answers_each_event_is_taken_once_a_run(
-    RE: RunEngine, det: SynGauss, motor: Axis
+    engine: RunEngine, det: SynGauss, motor: Axis
 ) -> None:
     answers: queue.Queue[Any] = queue.Queue()
     seen: list[float] = []
@@ -115,14 +117,14 @@ def test_an_old_recommender_that_answers_each_event_is_taken_once_a_run(
     plan = adaptive_plan(
         [det], {motor: 0}, to_recommender=per_event, from_recommender=answers, take_reading=three
     )
-    RE(plan)
+    engine(plan)
     assert motor.sent == [0, 1, 2]
     assert answers.empty()
 
 
 @pytest.mark.parametrize("bad", [{"motor": float("nan")}, {"other": 1}, {}, "text", {"motor": 11}])
 def test_a_bad_answer_of_an_old_queue_ends_the_plan_and_moves_nothing(
-    RE: RunEngine, det: SynGauss, motor: Axis, bad: Any
+    engine: RunEngine, det: SynGauss, motor: Axis, bad: Any
 ) -> None:
     answers: queue.Queue[Any] = queue.Queue()
     plan = adaptive_plan(
@@ -132,12 +134,12 @@ def test_a_bad_answer_of_an_old_queue_ends_the_plan_and_moves_nothing(
         from_recommender=answers,
     )
     with pytest.raises(Refusal, match="count 0"):
-        RE(plan)
+        engine(plan)
     assert motor.sent == [0]
 
 
 def test_an_error_that_an_old_recommender_puts_is_raised_in_the_plan(
-    RE: RunEngine, det: SynGauss, motor: Axis
+    engine: RunEngine, det: SynGauss, motor: Axis
 ) -> None:
     answers: queue.Queue[Any] = queue.Queue()
     plan = adaptive_plan(
@@ -147,11 +149,11 @@ def test_an_error_that_an_old_recommender_puts_is_raised_in_the_plan(
         from_recommender=answers,
     )
     with pytest.raises(KeyError, match="det"):
-        RE(plan)
+        engine(plan)
 
 
 def test_a_pause_of_a_recommender_in_process_goes_on_after_resume(
-    RE: RunEngine, det: SynGauss, motor: Axis
+    engine: RunEngine, det: SynGauss, motor: Axis
 ) -> None:
     class Pausing(StepRecommender):
         paused = False
@@ -164,8 +166,8 @@ def test_a_pause_of_a_recommender_in_process_goes_on_after_resume(
 
     callback, answers = recommender_factory(Pausing(1.5), ["motor"], ["det"], max_count=3)
     plan = adaptive_plan([det], {motor: 0}, to_recommender=callback, from_recommender=answers)
-    assert pause_of(RE, plan) == "paused"
-    RE.resume()
+    assert pause_of(engine, plan) == "paused"
+    engine.resume()
     assert motor.sent == [0, 1.5, 3, 4.5, 6]
 
 
@@ -182,10 +184,10 @@ def pause_of(engine: RunEngine, plan: Any) -> str:
 
 @pytest.mark.parametrize("plan", PLANS)
 def test_every_point_of_the_recommender_is_measured_and_told(
-    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, plan: Any
+    engine: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, plan: Any
 ) -> None:
     service = FakeRecommender(topic, steps(3))
-    RE(
+    engine(
         plan(
             [det],
             {motor: 0},
@@ -210,10 +212,10 @@ def test_every_point_of_the_recommender_is_measured_and_told(
 
 
 def test_a_scan_is_one_run_whose_stop_says_why(
-    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions
+    engine: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions
 ) -> None:
     service = FakeRecommender(topic, steps(3))
-    uids = RE(adaptive_scan([det], {motor: 0}, to_recommender=service, from_recommender=topic))
+    uids = engine(adaptive_scan([det], {motor: 0}, to_recommender=service, from_recommender=topic))
     assert len(uids) == 1
     assert service.starts[0]["batch_mode"] == "event"
     assert (service.stops[0]["exit_status"], service.stops[0]["reason"]) == (
@@ -224,17 +226,17 @@ def test_a_scan_is_one_run_whose_stop_says_why(
 
 
 def test_md_may_name_the_batch_but_not_its_counts(
-    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions
+    engine: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions
 ) -> None:
     service = FakeRecommender(topic, steps(1))
     md = {"batch_id": "mine", "batch_count": 70, "sample": "Ni"}
-    RE(adaptive_plan([det], {motor: 0}, to_recommender=service, from_recommender=topic, md=md))
+    engine(adaptive_plan([det], {motor: 0}, to_recommender=service, from_recommender=topic, md=md))
     told = [(doc["batch_id"], doc["batch_count"], doc["sample"]) for doc in service.starts]
     assert told == [("mine", 0, "Ni"), ("mine", 1, "Ni")]
 
 
 def test_a_reading_that_forgets_its_metadata_is_still_of_the_batch(
-    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions
+    engine: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions
 ) -> None:
     service = FakeRecommender(topic, steps(1))
     plan = adaptive_plan(
@@ -244,7 +246,7 @@ def test_a_reading_that_forgets_its_metadata_is_still_of_the_batch(
         from_recommender=topic,
         take_reading=lambda devices, md: bp.count(devices),
     )
-    assert len(RE(plan)) == 2
+    assert len(engine(plan)) == 2
 
 
 # -- answers that are not the asked one -----------------------------------------------------
@@ -252,7 +254,7 @@ def test_a_reading_that_forgets_its_metadata_is_still_of_the_batch(
 
 @pytest.mark.parametrize("plan", PLANS)
 def test_stale_late_double_foreign_and_malformed_answers_change_nothing(
-    RE: RunEngine,
+    engine: RunEngine,
     det: SynGauss,
     motor: Axis,
     topic: FakeSuggestions,
@@ -277,14 +279,14 @@ def test_stale_late_double_foreign_and_malformed_answers_change_nothing(
 
     service = FakeRecommender(topic, answers)
     with caplog.at_level(logging.WARNING, "bluesky_plugins"):
-        RE(plan([det], {motor: 0}, to_recommender=service, from_recommender=topic))
+        engine(plan([det], {motor: 0}, to_recommender=service, from_recommender=topic))
     assert motor.sent == [0, 1.5, 3, 4.5, 6]
     assert "double" in caplog.text
     assert "malformed" in caplog.text
 
 
 def test_two_replicas_that_answer_give_each_point_once(
-    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions
+    engine: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions
 ) -> None:
     one = FakeRecommender(topic, steps(5))
     two = FakeRecommender(topic, steps(5))
@@ -296,7 +298,8 @@ def test_two_replicas_that_answer_give_each_point_once(
 
     both = Both(topic, steps(5))
     assert (
-        len(RE(adaptive_plan([det], {motor: 0}, to_recommender=both, from_recommender=topic))) == 6
+        len(engine(adaptive_plan([det], {motor: 0}, to_recommender=both, from_recommender=topic)))
+        == 6
     )
     assert motor.sent == [0, 1.5, 3, 4.5, 6, 7.5]
 
@@ -319,7 +322,7 @@ def test_two_replicas_that_answer_give_each_point_once(
 )
 @pytest.mark.parametrize("plan", PLANS)
 def test_a_refused_point_moves_nothing_and_the_next_revision_is_taken(
-    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, plan: Any, bad: Any
+    engine: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, plan: Any, bad: Any
 ) -> None:
     def answers(batch: str, count: int, revision: int) -> list[tuple[str, Any]]:
         if count == 0 and revision < 2:
@@ -327,7 +330,7 @@ def test_a_refused_point_moves_nothing_and_the_next_revision_is_taken(
         return steps(1)(batch, count, revision)
 
     service = FakeRecommender(topic, answers)
-    RE(
+    engine(
         plan(
             [det],
             {motor: 0},
@@ -348,14 +351,14 @@ def test_a_refused_point_moves_nothing_and_the_next_revision_is_taken(
 
 @pytest.mark.parametrize("plan", PLANS)
 def test_no_answer_fails_with_what_was_awaited(
-    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, plan: Any
+    engine: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, plan: Any
 ) -> None:
     def waiting(batch: str, count: int, revision: int) -> list[tuple[str, Any]]:
         return [("waiting", make_waiting(batch, count, seconds=0.1, reason="job 7"))]
 
     service = FakeRecommender(topic, waiting)
     with pytest.raises(AdaptiveTimeout, match=r"count 0 .* after 0\.2 s; .*job 7"):
-        RE(plan([det], {motor: 0}, to_recommender=service, from_recommender=topic, timeout=0.2))
+        engine(plan([det], {motor: 0}, to_recommender=service, from_recommender=topic, timeout=0.2))
     assert outcomes(service) == ["opened", "timed_out", "ended"]
     assert service.events[-1]["outcome"] == "failed"
     if plan is adaptive_scan:
@@ -365,10 +368,10 @@ def test_no_answer_fails_with_what_was_awaited(
 
 @pytest.mark.parametrize("plan", PLANS)
 def test_no_answer_may_stop_the_plan_cleanly(
-    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, plan: Any
+    engine: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, plan: Any
 ) -> None:
     service = FakeRecommender(topic, lambda *_: [])
-    uids = RE(
+    uids = engine(
         plan(
             [det],
             {motor: 0},
@@ -386,7 +389,7 @@ def test_no_answer_may_stop_the_plan_cleanly(
 
 @pytest.mark.parametrize("plan", PLANS)
 def test_no_answer_may_pause_and_resume_waits_again(
-    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, plan: Any
+    engine: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, plan: Any
 ) -> None:
     silent = True
 
@@ -402,16 +405,16 @@ def test_no_answer_may_pause_and_resume_waits_again(
         timeout=0.2,
         on_timeout="pause",
     )
-    assert pause_of(RE, paused) == "paused"
+    assert pause_of(engine, paused) == "paused"
     silent = False
     service._answer(service.starts[0]["batch_id"], 0, 0)  # it comes while the plan is paused
-    RE.resume()
+    engine.resume()
     assert motor.sent == [0, 1.5, 3]
     assert outcomes(service) == ["opened", "timed_out", *["taken"] * 3, "ended"]
 
 
 def test_news_of_a_job_renews_the_deadline_up_to_its_own(
-    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions
+    engine: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions
 ) -> None:
     import threading
 
@@ -421,7 +424,7 @@ def test_news_of_a_job_renews_the_deadline_up_to_its_own(
         return [("waiting", make_waiting(batch, count, seconds=20, reason="a job"))]
 
     service = FakeRecommender(topic, answers)
-    RE(
+    engine(
         adaptive_plan(
             [det], {motor: 0}, to_recommender=service, from_recommender=topic, timeout=0.2
         )
@@ -430,12 +433,12 @@ def test_news_of_a_job_renews_the_deadline_up_to_its_own(
 
 
 def test_without_a_way_to_suggestions_nothing_is_moved(
-    RE: RunEngine, det: SynGauss, motor: Axis
+    engine: RunEngine, det: SynGauss, motor: Axis
 ) -> None:
     topic = FakeSuggestions(reachable=False)
     service = FakeRecommender(topic, steps(1))
     with pytest.raises(AdaptiveTimeout, match="nothing was measured"):
-        RE(
+        engine(
             adaptive_plan(
                 [det], {motor: 0}, to_recommender=service, from_recommender=topic, timeout=0.2
             )
@@ -444,13 +447,13 @@ def test_without_a_way_to_suggestions_nothing_is_moved(
     assert service.log == []
 
 
-def test_the_error_of_a_reader_ends_the_plan(RE: RunEngine, det: SynGauss, motor: Axis) -> None:
+def test_the_error_of_a_reader_ends_the_plan(engine: RunEngine, det: SynGauss, motor: Axis) -> None:
     class Broken:
         def get(self, timeout: float) -> Any:
             raise OSError("the wire is cut")
 
     with pytest.raises(RuntimeError, match="the wire is cut"):
-        RE(
+        engine(
             adaptive_plan(
                 [det], {motor: 0}, to_recommender=lambda *_: None, from_recommender=Broken()
             )
@@ -462,7 +465,7 @@ def test_the_error_of_a_reader_ends_the_plan(RE: RunEngine, det: SynGauss, motor
 
 @pytest.mark.parametrize("plan", PLANS)
 def test_a_pause_of_the_recommender_is_resumed_by_command(
-    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, plan: Any
+    engine: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, plan: Any
 ) -> None:
     def answers(batch: str, count: int, revision: int) -> list[tuple[str, Any]]:
         if count == 1 and revision == 0:
@@ -472,16 +475,16 @@ def test_a_pause_of_the_recommender_is_resumed_by_command(
 
     service = FakeRecommender(topic, answers)
     paused = plan([det], {motor: 0}, to_recommender=service, from_recommender=topic)
-    assert pause_of(RE, paused) == "paused"
+    assert pause_of(engine, paused) == "paused"
     assert not [doc for name, doc in service.log if name == "command"]
-    RE.resume()
+    engine.resume()
     assert motor.sent == [0, 1.5, 3, 4.5]
     commands = [doc for name, doc in service.log if name == "command"]
     assert [doc["command"] for doc in commands] == ["resume"]
 
 
 def test_no_resume_is_sent_when_the_next_revision_came_while_paused(
-    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions
+    engine: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions
 ) -> None:
     def answers(batch: str, count: int, revision: int) -> list[tuple[str, Any]]:
         if revision == 0 and count == 0:
@@ -490,12 +493,12 @@ def test_no_resume_is_sent_when_the_next_revision_came_while_paused(
 
     service = FakeRecommender(topic, answers)
     paused = adaptive_plan([det], {motor: 0}, to_recommender=service, from_recommender=topic)
-    assert pause_of(RE, paused) == "paused"
+    assert pause_of(engine, paused) == "paused"
     service._answer(service.starts[0]["batch_id"], 0, 1)
     from .conftest import soon
 
     soon(lambda: topic.readers[0]._next == len(topic.published))
-    RE.resume()
+    engine.resume()
     assert motor.sent == [0, 1.5]
     assert not [doc for name, doc in service.log if name == "command"]
 
@@ -505,13 +508,13 @@ def test_no_resume_is_sent_when_the_next_revision_came_while_paused(
 
 @pytest.mark.parametrize("plan", PLANS)
 def test_resume_measures_the_last_suggested_point_and_goes_on(
-    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, plan: Any
+    engine: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, plan: Any
 ) -> None:
     for count, revision, x in ((0, 0, 1.5), (1, 0, 7.0), (1, 1, 3.0), (1, 1, 8.0)):
         topic.publish("suggestion", make_suggestion("b", count, {"motor": x}, revision=revision))
     topic.publish("suggestion", make_suggestion("another", 9, {"motor": 9.0}))
     service = FakeRecommender(topic, steps(4))
-    RE(plan([det], {motor: 0}, to_recommender=service, from_recommender=topic, resume="b"))
+    engine(plan([det], {motor: 0}, to_recommender=service, from_recommender=topic, resume="b"))
     assert motor.sent == [3, 4.5, 6]
     assert service.starts[0]["batch_id"] == "b"
     assert service.starts[0]["batch_count"] == 2
@@ -520,19 +523,19 @@ def test_resume_measures_the_last_suggested_point_and_goes_on(
 
 
 def test_resume_of_a_batch_without_suggestion_begins_with_the_first_point(
-    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions
+    engine: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions
 ) -> None:
     service = FakeRecommender(topic, steps(2))
     plan = adaptive_plan(
         [det], {motor: 0}, to_recommender=service, from_recommender=topic, resume="b"
     )
-    assert len(RE(plan)) == 3
+    assert len(engine(plan)) == 3
     assert motor.sent == [0, 1.5, 3]
 
 
 @pytest.mark.parametrize("plan", PLANS)
 def test_resume_of_a_finished_batch_measures_nothing_and_says_so(
-    RE: RunEngine,
+    engine: RunEngine,
     det: SynGauss,
     motor: Axis,
     topic: FakeSuggestions,
@@ -542,7 +545,7 @@ def test_resume_of_a_finished_batch_measures_nothing_and_says_so(
     topic.publish("suggestion", make_suggestion("b", 3, action="stop", reason="all done"))
     service = FakeRecommender(topic, steps(2))
     assert (
-        RE(plan([det], {motor: 0}, to_recommender=service, from_recommender=topic, resume="b"))
+        engine(plan([det], {motor: 0}, to_recommender=service, from_recommender=topic, resume="b"))
         == ()
     )
     assert motor.sent == []
@@ -552,16 +555,16 @@ def test_resume_of_a_finished_batch_measures_nothing_and_says_so(
 
 @pytest.mark.parametrize("plan", PLANS)
 def test_resume_where_the_last_suggestion_is_bad_asks_for_another(
-    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, plan: Any
+    engine: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, plan: Any
 ) -> None:
     topic.publish("suggestion", make_suggestion("b", 0, {"motor": float("nan")}))
     service = FakeRecommender(topic, steps(2))
-    RE(plan([det], {motor: 0}, to_recommender=service, from_recommender=topic, resume="b"))
+    engine(plan([det], {motor: 0}, to_recommender=service, from_recommender=topic, resume="b"))
     assert motor.sent == [1.5, 3]
     assert outcomes(service)[:3] == ["opened", "refused", "taken"]
 
 
-def test_a_queue_cannot_resume(RE: RunEngine, det: SynGauss, motor: Axis) -> None:
+def test_a_queue_cannot_resume(engine: RunEngine, det: SynGauss, motor: Axis) -> None:
     plan = adaptive_plan(
         [det],
         {motor: 0},
@@ -570,7 +573,7 @@ def test_a_queue_cannot_resume(RE: RunEngine, det: SynGauss, motor: Axis) -> Non
         resume="b",
     )
     with pytest.raises(ValueError, match="resume"):
-        RE(plan)
+        engine(plan)
 
 
 # -- arguments that cannot be ---------------------------------------------------------------
@@ -578,12 +581,12 @@ def test_a_queue_cannot_resume(RE: RunEngine, det: SynGauss, motor: Axis) -> Non
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "3", None, True, [1], 10.5, -10.5])
 def test_a_bad_first_point_is_refused_before_anything_is_opened(
-    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, value: Any
+    engine: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, value: Any
 ) -> None:
     service = FakeRecommender(topic, steps(1))
     plan = adaptive_plan([det], {motor: value}, to_recommender=service, from_recommender=topic)
     with pytest.raises(ValueError, match="first_point: motor="):
-        RE(plan)
+        engine(plan)
     assert motor.sent == []
     assert service.log == []
     assert topic.readers == []
@@ -612,7 +615,7 @@ def test_a_bad_first_point_is_refused_before_anything_is_opened(
 )
 @pytest.mark.parametrize("plan", PLANS)
 def test_arguments_that_cannot_be_are_an_error_before_anything_is_opened(
-    RE: RunEngine,
+    engine: RunEngine,
     det: SynGauss,
     motor: Axis,
     topic: FakeSuggestions,
@@ -628,7 +631,7 @@ def test_arguments_that_cannot_be_are_an_error_before_anything_is_opened(
         **change,
     }
     with pytest.raises((ValueError, TypeError), match=message):
-        RE(plan([det], **given))
+        engine(plan([det], **given))
     assert motor.sent == []
     assert service.log == []
 
@@ -647,7 +650,7 @@ def no_run(devices: list[Any], md: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize(("reading", "said"), [(two_runs, "second run"), (no_run, "no run")])
 def test_a_reading_makes_exactly_one_run(
-    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, reading: Any, said: str
+    engine: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, reading: Any, said: str
 ) -> None:
     service = FakeRecommender(topic, steps(1))
     plan = adaptive_plan(
@@ -658,7 +661,7 @@ def test_a_reading_makes_exactly_one_run(
         take_reading=reading,
     )
     with pytest.raises(TakeReadingError, match=said):
-        RE(plan)
+        engine(plan)
     assert service.events[-1]["outcome"] == "failed"
     assert len(service.starts) <= 1
 
@@ -680,7 +683,7 @@ def a_run(devices: list[Any]) -> Any:
     ("reading", "said"), [(two_events, "2 events"), (no_event, "0 events"), (a_run, "a run")]
 )
 def test_a_reading_of_a_scan_makes_exactly_one_event(
-    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, reading: Any, said: str
+    engine: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, reading: Any, said: str
 ) -> None:
     service = FakeRecommender(topic, steps(1))
     plan = adaptive_scan(
@@ -691,7 +694,7 @@ def test_a_reading_of_a_scan_makes_exactly_one_event(
         take_reading=reading,
     )
     with pytest.raises(TakeReadingError, match=said):
-        RE(plan)
+        engine(plan)
     assert service.stops[0]["exit_status"] == "fail"
 
 
@@ -712,7 +715,7 @@ class Awaited(Axis):
 
 @pytest.mark.parametrize("kind", [Choosy, Awaited])
 def test_a_device_that_objects_is_not_moved(
-    RE: RunEngine, topic: FakeSuggestions, kind: type[Axis]
+    engine: RunEngine, topic: FakeSuggestions, kind: type[Axis]
 ) -> None:
     motor = kind("motor")
 
@@ -723,13 +726,13 @@ def test_a_device_that_objects_is_not_moved(
         return [("suggestion", doc)]
 
     service = FakeRecommender(topic, answers)
-    RE(adaptive_plan([motor], {motor: 0}, to_recommender=service, from_recommender=topic))
+    engine(adaptive_plan([motor], {motor: 0}, to_recommender=service, from_recommender=topic))
     assert motor.sent == [0, 1]
     refused = next(event for event in service.events if event["event"] == "refused")
     assert "too far for me" in refused["reason"]
 
 
-def test_two_motors_move_together(RE: RunEngine, topic: FakeSuggestions) -> None:
+def test_two_motors_move_together(engine: RunEngine, topic: FakeSuggestions) -> None:
     x, y = Axis("x"), Axis("y")
 
     def answers(batch: str, count: int, revision: int) -> list[tuple[str, Any]]:
@@ -738,20 +741,20 @@ def test_two_motors_move_together(RE: RunEngine, topic: FakeSuggestions) -> None
         return [("suggestion", doc)]
 
     service = FakeRecommender(topic, answers)
-    RE(adaptive_scan([], {x: 5, y: 6}, to_recommender=service, from_recommender=topic))
+    engine(adaptive_scan([], {x: 5, y: 6}, to_recommender=service, from_recommender=topic))
     assert (x.sent, y.sent) == ([5, 0, 1], [6, 0, -1])
     assert service.starts[0]["hints"]["dimensions"] == [(["x"], "primary"), (["y"], "primary")]
 
 
 @pytest.mark.parametrize("plan", PLANS)
 def test_readers_are_closed_and_their_threads_end(
-    RE: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, plan: Any
+    engine: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, plan: Any
 ) -> None:
     import threading
 
     from .conftest import soon
 
     service = FakeRecommender(topic, steps(2))
-    RE(plan([det], {motor: 0}, to_recommender=service, from_recommender=topic))
+    engine(plan([det], {motor: 0}, to_recommender=service, from_recommender=topic))
     soon(lambda: all(reader.closed for reader in topic.readers))
     soon(lambda: not [t for t in threading.enumerate() if t.name.startswith("suggestions-")])
