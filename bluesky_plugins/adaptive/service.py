@@ -52,7 +52,9 @@ IDLE_SECONDS = 0.05
 BUSY_SECONDS = 0.001
 TICK_SECONDS = 0.5
 RETRY_SECONDS = 0.5
+# Records that wait for MongoDB, and messages read before it is known what stands.
 BACKLOG = 20_000
+EARLY = 5_000
 
 
 class _Replied(NamedTuple):
@@ -115,6 +117,7 @@ class RecommenderService:
         self._partitions: dict[tuple[str, int], _Partition] = {}
         self._generation = 0
         self._caught_up = False
+        self._early: list[Message] = []
         self._ticked = 0.0
         self._marked = False
         self._paused = False
@@ -205,8 +208,11 @@ class RecommenderService:
         busy = self.keeper.busy or self._outgoing.waiting or not self._caught_up
         self._hear(BUSY_SECONDS if busy else 0.0)
         messages = self._consumer.poll(AT_ONCE, 0.0 if busy else IDLE_SECONDS)
-        for message in messages:
-            self._read(message)
+        if self._caught_up:
+            for message in messages:
+                self._read(message)
+        else:
+            self._early += messages
         now = time.monotonic()
         if now - self._ticked > TICK_SECONDS:
             self._ticked = now
@@ -301,11 +307,11 @@ class RecommenderService:
         self._generation += 1
         self._caught_up = False
         self._suggested.catch_up(self._generation)
-        self._keep_pace()
         log.info("partitions assigned", partitions=[p for _, p, _ in partitions])
 
     def _revoked(self, partitions: list[tuple[str, int]]) -> None:
         self._generation += 1
+        self._early.clear()
         for key in partitions:
             self._partitions.pop(key, None)
         self.keeper.revoked(partitions)
@@ -316,6 +322,9 @@ class RecommenderService:
             self._suggested.catch_up(self._generation)
             return
         self._caught_up = True
+        early, self._early = self._early, []
+        for message in early:
+            self._read(message)
         self._keep_pace()
         if self._ready is not None:
             ready, self._ready = self._ready, None
@@ -323,9 +332,9 @@ class RecommenderService:
             ready(f"recommender ready: http://{host}:{port}")
 
     def _keep_pace(self) -> None:
-        """Read on only when what stands is known and MongoDB is not too far behind."""
-        hold = not self._caught_up or self.writer.backlog > BACKLOG
-        if hold != self._paused or hold:
+        """Read on only while what was read can be answered and stored."""
+        hold = len(self._early) > EARLY or self.writer.backlog > BACKLOG
+        if hold != self._paused:
             (self._consumer.pause if hold else self._consumer.resume)()
         self._paused = hold
         self.metrics.backlog.set(self.writer.backlog)

@@ -58,12 +58,15 @@ class SuggestionsReader:
             self._asked = generation
 
     def _run(self) -> None:
-        reader = TopicReader(self._settings, self._settings.topic("suggestions"))
+        topic = self._settings.topic("suggestions")
+        reader = TopicReader(self._settings, topic)
+        # A question on a connection that fetches is answered only when the fetch is.
+        asker = TopicReader(self._settings, topic)
         try:
             positions = self._begin(reader)
             target: tuple[int, Mapping[int, int]] | None = None
             while not self._stopping.is_set():
-                target = self._target(reader) or target
+                target = self._target(asker) or target
                 if target and all(positions.get(p, 0) >= end for p, end in target[1].items()):
                     self._put(Caught(target[0]))
                     target = None
@@ -72,6 +75,7 @@ class SuggestionsReader:
                     self._put(message)
         finally:
             reader.close()
+            asker.close()
 
     def _begin(self, reader: TopicReader) -> dict[int, int]:
         while not self._stopping.is_set():
@@ -82,13 +86,13 @@ class SuggestionsReader:
                 self._stopping.wait(RETRY_SECONDS)
         return {}
 
-    def _target(self, reader: TopicReader) -> tuple[int, Mapping[int, int]] | None:
+    def _target(self, asker: TopicReader) -> tuple[int, Mapping[int, int]] | None:
         with self._lock:
             generation, self._asked = self._asked, None
         if generation is None:
             return None
         try:
-            return generation, reader.ends(REACH_SECONDS)
+            return generation, asker.ends(REACH_SECONDS)
         except MessagingError as error:
             log.warning("the end of the suggestions is not known yet", error=str(error))
             with self._lock:
