@@ -68,40 +68,32 @@ def _typed(annotation: str, kinds: Mapping[str, list[str]], *used: str) -> dict[
 
 
 def _annotated(plan: Plan, parameters: Mapping[str, Any]) -> Plan:
-    @parameter_annotation_decorator({"parameters": dict(parameters)})
     @functools.wraps(plan)
     def queued(*args: Any, **kwargs: Any) -> Iterator[Any]:
         return (yield from plan(*args, **kwargs))
 
-    return queued
+    return _with_annotation(queued, {"parameters": dict(parameters)})
+
+
+def _with_annotation(plan: Plan, annotation: Mapping[str, Any]) -> Plan:
+    annotated: Plan = parameter_annotation_decorator(dict(annotation))(plan)
+    return annotated
 
 
 def _adaptive(plan: Plan, names: Mapping[str, Any], kinds: Mapping[str, list[str]]) -> Plan:
     """An adaptive plan whose devices may be names, on the profile's own road."""
-    point = _typed("typing.Dict[Motors, float]", kinds, "Motors") | FINITE
-    bounds = _typed("typing.Dict[Motors, typing.List[float]]", kinds, "Motors") | FINITE
 
-    @parameter_annotation_decorator(
-        {
-            "description": "Measure where a recommender says.",
-            "parameters": {
-                "dets": _typed("typing.List[Detectors]", kinds, "Detectors"),
-                "first_point": point,
-                "bounds": bounds | {"annotation": f"typing.Optional[{bounds['annotation']}]"},
-            },
-        }
-    )
     def queued(
-        dets,
-        first_point,
+        dets: Any,
+        first_point: Any,
         *,
-        md: dict | None = None,
-        recommender: str | dict | None = None,
-        bounds=None,
-        timeout: float = 60.0,
-        on_timeout: str = "fail",
-        resume: str | None = None,
-    ):  # type: ignore[no-untyped-def]
+        md: Any = None,
+        recommender: Any = None,
+        bounds: Any = None,
+        timeout: Any = 60.0,
+        on_timeout: Any = "fail",
+        resume: Any = None,
+    ) -> Iterator[Any]:
         return (
             yield from plan(
                 _devices(names, dets),
@@ -118,7 +110,24 @@ def _adaptive(plan: Plan, names: Mapping[str, Any], kinds: Mapping[str, list[str
         )
 
     queued.__name__ = queued.__qualname__ = plan.__name__
-    return queued
+    return _with_annotation(queued, _adaptive_annotation(kinds))
+
+
+def _adaptive_annotation(kinds: Mapping[str, list[str]]) -> dict[str, Any]:
+    of_motors = "typing.Dict[Motors, {}]"
+    bounds = f"typing.Optional[{of_motors.format('typing.List[float]')}]"
+    anything = "typing.Dict[str, typing.Any]"
+    parameters = {
+        "dets": _typed("typing.List[Detectors]", kinds, "Detectors"),
+        "first_point": _typed(of_motors.format("float"), kinds, "Motors") | FINITE,
+        "md": {"annotation": f"typing.Optional[{anything}]"},
+        "recommender": {"annotation": f"typing.Union[str, {anything}, None]"},
+        "bounds": _typed(bounds, kinds, "Motors") | FINITE,
+        "timeout": {"annotation": "float", "min": 0.0, "max": 86400.0},
+        "on_timeout": {"annotation": "Ways", "enums": {"Ways": ["fail", "stop", "pause"]}},
+        "resume": {"annotation": "typing.Optional[str]"},
+    }
+    return {"description": "Measure where a recommender says.", "parameters": parameters}
 
 
 def _device(names: Mapping[str, Any], named: Any) -> Any:
