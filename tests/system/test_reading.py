@@ -28,7 +28,7 @@ from bluesky_plugins.settings import Settings
 # databroker, tiled and ophyd.sim leave clients and event loops to the garbage collector.
 pytestmark = [
     pytest.mark.system,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(180),
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
@@ -155,7 +155,7 @@ def recorder(settings: Settings) -> Iterator[None]:
     service = RecorderService(settings, ready=lambda _line: ready.set())
     thread = threading.Thread(target=service.run)
     thread.start()
-    assert ready.wait(20)
+    assert ready.wait(60)
     yield
     service.stop()
     thread.join(10)
@@ -294,6 +294,9 @@ def test_db_waits_until_the_run_is_stored(
     assert len(run.primary.read()["motor"]) == 5
     assert len(said) == 1
     assert "waiting, at most 10 s" in said[0]
+    db.close()
+    assert len(db) == 2  # opened again
+    db.close()
 
 
 def test_db_says_so_when_the_run_is_not_stored_in_time(

@@ -20,7 +20,7 @@ from bluesky_plugins.recording import COLLECTIONS, RecorderService, same_content
 from bluesky_plugins.settings import Settings
 from bluesky_plugins.testing.runs import composed_event, composed_run
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 SERVE = [sys.executable, "-m", "bluesky_plugins.cli", "recorder"]
 Pairs = list[tuple[str, dict[str, Any]]]
@@ -74,7 +74,7 @@ def recording(settings: Settings) -> Iterator[RecorderService]:
     thread = threading.Thread(target=service.run)
     thread.start()
     try:
-        assert ready.wait(20), "the recorder is not ready after 20 s"
+        assert ready.wait(60), "the recorder is not ready after 60 s"
         yield service
     finally:
         service.stop()
@@ -102,7 +102,7 @@ def send_bytes(settings: Settings, topic: str, values: list[bytes | None]) -> No
     assert producer.flush(10) == 0
 
 
-def until(what: str, done: Callable[[], Any], timeout: float = 20.0) -> Any:
+def until(what: str, done: Callable[[], Any], timeout: float = 40.0) -> Any:
     """The first true result, or the test fails."""
     deadline = time.monotonic() + timeout
     pause = threading.Event()
@@ -285,8 +285,8 @@ def test_kill_9_at_any_moment_loses_nothing_and_stores_nothing_twice(
         for run in runs:
             send(run)
         rounds = 0
-        deadline = time.monotonic() + 20
-        while rounds < 8 and time.monotonic() < deadline:
+        deadline = time.monotonic() + 15
+        while rounds < 6 and time.monotonic() < deadline:
             with Recorder(settings) as recorder:
                 recorder.wait_until_ready()
                 threading.Event().wait(moments.uniform(0.0, 0.15))
