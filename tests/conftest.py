@@ -233,6 +233,23 @@ def private_kafka(tmp_path: Path) -> Iterator[PrivateServer]:
 
 
 @pytest.fixture
+def free_kafka() -> Iterator[Callable[[Path], PrivateServer]]:
+    """`free_kafka(folder)`: a running Kafka of the test's own in a folder of its choice."""
+    require("kafka")
+    made: list[PrivateServer] = []
+
+    def make(folder: Path) -> PrivateServer:
+        folder.mkdir(parents=True, exist_ok=True)
+        made.append(make_kafka(folder))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.kill()
+
+
+@pytest.fixture
 def private_mongo(tmp_path: Path) -> Iterator[PrivateServer]:
     """A running MongoDB of the test's own, to be killed and started again."""
     yield from served("mongo", make_mongo, tmp_path)
@@ -309,8 +326,7 @@ class RunningStack:
             [sys.executable, "-m", "bluesky_plugins.cli", *arguments],
             env={**self.environment, **environment},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
             timeout=timeout,
             check=False,
