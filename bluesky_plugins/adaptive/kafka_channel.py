@@ -11,6 +11,7 @@ from bluesky_plugins.messaging import (
     BrokerUnreachable,
     DecodingError,
     Message,
+    MessagingError,
     TopicReader,
     decode,
 )
@@ -49,8 +50,10 @@ class KafkaReader:
         self._key = batch_id.encode()
         self._from_beginning = from_beginning
         self._reader: TopicReader | None = None
-        self._behind: dict[int, int] = {}  # partition -> offset to which the past reaches
-        self._past: list[tuple[str, Any]] = []
+        self._ends: dict[int, int] = {}  # partition -> offset before which the past lies
+        self._behind: set[int] = set()  # partitions whose past is not all read
+        self._past: list[Message] = []
+        self._ahead: list[Message] = []  # read with the past, but newer
 
     def start(self, timeout: float) -> bool:
         """Take position; every partition's end is known when it returns True."""
@@ -59,12 +62,15 @@ class KafkaReader:
         try:
             where = reader.start("beginning" if self._from_beginning else "end", seconds)
             ends = reader.ends(seconds) if self._from_beginning else {}
-        except BrokerUnreachable as error:
-            logger.warning("suggestions: %s", error)
+        except MessagingError as error:
             reader.close()
+            if not isinstance(error, BrokerUnreachable):
+                raise
+            logger.warning("suggestions: %s", error)
             return False
         self._reader = reader
-        self._behind = {p: end for p, end in ends.items() if where.get(p, 0) < end}
+        self._ends = ends
+        self._behind = {p for p, end in ends.items() if where.get(p, 0) < end}
         return True
 
     def history(self, timeout: float) -> list[tuple[str, Any]] | None:
@@ -74,25 +80,28 @@ class KafkaReader:
             left = deadline - time.monotonic()
             if left <= 0:
                 return None
-            self._past += self._poll(left)
-        return self._past
+            for message in self._poll(left):
+                end = self._ends.get(message.partition, 0)
+                if message.offset + 1 >= end:
+                    self._behind.discard(message.partition)
+                if message.key == self._key:
+                    (self._past if message.offset < end else self._ahead).append(message)
+        return self._pairs(self._past)
 
     def read(self, timeout: float) -> list[tuple[str, Any]]:
         """What has come for the batch."""
-        return self._poll(timeout)
+        ahead, self._ahead = self._ahead, []
+        return self._pairs(ahead or self._poll(timeout))
 
     def close(self) -> None:
         """Leave Kafka."""
         if self._reader is not None:
             self._reader.close()
 
-    def _poll(self, timeout: float) -> list[tuple[str, Any]]:
-        if self._reader is None:
-            return []
-        messages = self._reader.poll(AT_ONCE, timeout)
-        for message in messages:
-            if message.offset + 1 >= self._behind.get(message.partition, message.offset + 2):
-                del self._behind[message.partition]
+    def _poll(self, timeout: float) -> list[Message]:
+        return [] if self._reader is None else self._reader.poll(AT_ONCE, timeout)
+
+    def _pairs(self, messages: list[Message]) -> list[tuple[str, Any]]:
         return [pair for message in messages if (pair := self._pair(message)) is not None]
 
     def _pair(self, message: Message) -> tuple[str, Any] | None:

@@ -38,7 +38,8 @@ class RedisSuggestions:
         self._made: Redis | None = None
 
     @property
-    def _client(self) -> Redis:
+    def client(self) -> Redis:
+        """The connection, made when it is first used."""
         if self._made is None:
             import redis  # not part of the bare install
 
@@ -51,7 +52,7 @@ class RedisSuggestions:
 
     def put(self, answer: Any) -> None:
         """Put an answer: a dict of positions, or None."""
-        self._client.lpush(self.key, json.dumps(answer))
+        self.client.lpush(self.key, json.dumps(answer))
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """The newest answer.
@@ -61,17 +62,23 @@ class RedisSuggestions:
         :raises ValueError: if it is not JSON.
         """
         if not block:
-            raw = self._client.lpop(self.key)
+            raw = self.client.lpop(self.key)
             if raw is None:
                 raise queue.Empty
             return json.loads(cast(bytes, raw))
         left = math.inf if timeout is None else timeout
         while left > 0:
-            pair = self._client.blpop([self.key], timeout=min(left, CONNECT_SECONDS / 2))
+            pair = self.client.blpop([self.key], timeout=min(left, CONNECT_SECONDS / 2))
             if pair is not None:
                 return json.loads(cast(Any, pair)[1])
             left -= CONNECT_SECONDS / 2
         raise queue.Empty
+
+    def close(self) -> None:
+        """Let go of the connection; it is made again when needed."""
+        if self._made is not None:
+            self._made.close()
+            self._made = None
 
     def open(self, batch_id: str, *, from_beginning: bool = False) -> RedisReader:
         """A reader; the list does not know batches.
@@ -95,7 +102,7 @@ class RedisReader(AnswerReader):
         import redis
 
         try:
-            self._answers._client.ping()  # noqa: SLF001 - the two are one adapter
+            self._answers.client.ping()
         except (redis.ConnectionError, redis.TimeoutError) as error:
             logger.warning("Redis does not answer: %s", error)
             self._idle.wait(timeout)
