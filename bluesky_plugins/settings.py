@@ -320,8 +320,10 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     out = dict(below)
     for key, value in above.items():
         old = out.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        out[key] = _merged(old, value) if both else value
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            out[key] = _merged(old, value)
+        else:
+            out[key] = value
     return out
 
 
@@ -341,7 +343,7 @@ def _file_values(path: Path) -> dict[str, Any]:
 
 def _stack_values(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())["settings"]
+        return dict(json.loads(path.read_text())["settings"])
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as error:
