@@ -36,8 +36,9 @@ READING = (
 # been synced to the disk, so that a power cut finds one or the other.
 RETENTION_MS = 5000
 HOUSEKEEPING_SECONDS = 1.0
-# Parts of the file that are less than this full are written again, %, so much at a time.
-FILL_PERCENT, REWRITE_BYTES = 50, 4_000_000
+# Parts of the file that are less than this full are written again, %, once there are so many
+# of them; so much at a time, because writers wait meanwhile.
+FILL_PERCENT, UNTIDY_FROM_MB, REWRITE_BYTES = 50, 32, 500_000
 # A larger file is made anew at the start, if most of it is waste and the rest is soon copied.
 COMPACT_FROM_MB, COMPACT_UP_TO_LIVE_MB = 32, 200
 # MVStore's error codes.
@@ -120,8 +121,9 @@ class Committing:
             if version == seen:
                 continue
             try:
-                with self._turn:
-                    self._store.compact(FILL_PERCENT, REWRITE_BYTES)
+                if _untidy(self._store):
+                    with self._turn:
+                        self._store.compact(FILL_PERCENT, REWRITE_BYTES)
                 self._store.sync()
             except jpype.JException as error:
                 self._failed(str(error))
@@ -245,6 +247,13 @@ def _builder(file: Path, *, background: bool) -> Any:
     # Nothing but our commits: one in the middle of a command would leave, after a kill, a key
     # in a unique index without its document. Compressed, a commit writes a quarter.
     return builder.compress().autoCommitDisabled().autoCommitBufferSize(0)
+
+
+def _untidy(store: Any) -> bool:
+    """Whether much of the file is in use for little."""
+    files = store.getFileStore()
+    used = files.size() / 1e6 * files.getFillRate() / 100
+    return bool(used > UNTIDY_FROM_MB and files.getChunksFillRate() < FILL_PERCENT)
 
 
 def _wasteful(store: Any, file: Path) -> bool:
