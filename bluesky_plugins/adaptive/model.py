@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import uuid
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 __all__ = [
     "Action",
@@ -131,6 +131,13 @@ class Suggestion(Noun):
     recommender: RecommenderInfo
     inputs: str = Field(description="sha256 (hex) of the batch's log up to it")
     time: float = Field(description="seconds since the epoch")
+
+    @model_validator(mode="after")
+    def _uid_is_derived(self) -> Self:
+        # A forged one must not stand for the answer that it keeps from being published.
+        if self.uid != suggestion_uid(self.batch_id, self.batch_count, self.revision):
+            raise ValueError("uid is not the one of this batch, count and revision")
+        return self
 
 
 class Waiting(Noun):

@@ -1,6 +1,7 @@
-"""Plans that ask a recommender for each next point."""
+"""Plans that ask a recommender for each next point.
 
-from __future__ import annotations
+Annotations are evaluated here: the queueserver reads them as text, and quoted ones are no types.
+"""
 
 from collections.abc import Callable, Generator, Mapping
 from typing import Any

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bluesky_plugins.adaptive import Suggestion, Waiting, suggestion_uid
+from bluesky_plugins.adaptive import Suggestion, Waiting
 
 __all__ = ["Answer", "Mailbox", "last_suggestion"]
 
@@ -44,8 +44,7 @@ def _genuine(batch_id: str, raw: Any) -> Suggestion | None:
         new = Suggestion.model_validate(raw)
     except ValidationError:
         return None
-    right = suggestion_uid(batch_id, new.batch_count, new.revision)
-    return new if new.batch_id == batch_id and new.uid == right else None
+    return new if new.batch_id == batch_id else None
 
 
 class Mailbox:
@@ -99,7 +98,8 @@ class Mailbox:
                 self._malformed(f"unknown kind {kind[:40]!r}")
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            self._malformed(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+            where = ".".join(map(str, first["loc"])) or kind
+            self._malformed(f"{where}: {first['msg']}")
 
     def _malformed(self, reason: str) -> None:
         self.dropped["malformed"] += 1
@@ -109,9 +109,6 @@ class Mailbox:
     def _put_suggestion(self, new: Suggestion) -> None:
         if new.batch_id != self.batch_id:
             self.dropped["foreign"] += 1
-            return
-        if new.uid != suggestion_uid(new.batch_id, new.batch_count, new.revision):
-            self._malformed("uid: it is not the one of this batch, count and revision")
             return
         verdict = self._verdict(new)
         if verdict is not None:

@@ -16,11 +16,11 @@ ANYTHING = st.one_of(
     st.floats(),
     st.integers(),
     st.booleans(),
-    st.text(),
+    st.text("ab1. ", max_size=3),
     st.none(),
-    st.lists(st.floats()),
+    st.lists(st.floats(), max_size=2),
     st.complex_numbers(),
-    st.binary(),
+    st.binary(max_size=2),
     st.decimals(),
 )
 
