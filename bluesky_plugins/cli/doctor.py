@@ -105,7 +105,7 @@ def _topics(settings: Settings) -> Finding:
         return Finding(
             ok=False,
             problem=", ".join(f"{n} has {c} partitions" for n, c in sorted(other.items())),
-            advice=f"set kafka.partitions to what is there (it is {settings.kafka.partitions}); never "
+            advice=f"set kafka.partitions ({settings.kafka.partitions}) to what is there; never "
             "change a topic's partitions: runs and batches would lose their order",
         )
     return Finding(ok=True, version=f"{len(counts)} topics of {settings.kafka.partitions}")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bluesky_plugins.embedded.parts import StackError
 
-__all__ = ["PortReservations", "PortWish", "choose_ports", "is_free"]
+__all__ = ["PortReservations", "PortWish", "choose_ports"]
 
 SEARCH = 400
 
@@ -70,30 +70,14 @@ def _choose(
     raise StackError(f"no free port for {wish.name} from {wish.usual} to {candidates[-1]}")
 
 
-def is_free(port: int, wish: PortWish) -> bool:
-    """Whether the port can be bound now, in every protocol that is wished."""
-    kinds = [socket.SOCK_STREAM] * wish.tcp + [socket.SOCK_DGRAM] * wish.udp
-    return all(_can_bind(wish.host, port, kind) for kind in kinds)
-
-
-def _can_bind(host: str, port: int, kind: socket.SocketKind) -> bool:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, kind) as probe:
-        if kind == socket.SOCK_STREAM:
-            # Old connections in TIME_WAIT are no reason to move; a listener still is.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-        return True
-
-
 class PortReservations:
-    """Locks on port numbers among the stacks of one user.
+    """Ports held among the stacks of one user, and against everybody's outgoing connections.
 
-    Between choosing a port and binding it another stack could choose the same. The locks
-    are on open files, so that they pass to the supervisor and end with it.
+    Between choosing a port and binding it another stack could choose the same: hence a lock
+    for each. And the kernel could give it to a connection, also while a part is started
+    again: hence a socket that is bound and never listens, beside which a server that sets
+    SO_REUSEADDR (all do) can still bind. Both are open files, so that they pass to the
+    supervisor and end with it.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -111,13 +95,11 @@ class PortReservations:
         descriptor = os.open(self._folder / f"port-{port}", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = _hold(port, wish)
         except OSError:
             os.close(descriptor)
             return False
-        if not is_free(port, wish):
-            os.close(descriptor)
-            return False
-        self._files.append(descriptor)
+        self._files += [descriptor, *held]
         return True
 
     def close(self) -> None:
@@ -132,3 +114,22 @@ class PortReservations:
             raise StackError(
                 f"{self._folder} belongs to somebody else; set TMPDIR to a folder of yours"
             )
+
+
+def _hold(port: int, wish: PortWish) -> list[int]:
+    """Open sockets that hold the port.
+
+    :raises OSError: when somebody uses it, in a protocol that is wished.
+    """
+    family = socket.AF_INET6 if ":" in wish.host else socket.AF_INET
+    if wish.udp:
+        # Not held: a second socket would take the datagrams.
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((wish.host, port))
+    if not wish.tcp:
+        return []
+    with socket.socket(family, socket.SOCK_STREAM) as holder:
+        # Old connections in TIME_WAIT are no reason to move; a listener still is.
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind((wish.host, port))
+        return [holder.detach()]

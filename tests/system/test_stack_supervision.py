@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -23,7 +24,7 @@ from bluesky_plugins.embedded import (
     StateFolder,
     TcpProbe,
 )
-from bluesky_plugins.embedded.processes import marked_processes
+from bluesky_plugins.embedded.processes import marked_processes, stray_repeaters
 
 pytestmark = pytest.mark.system
 
@@ -206,6 +207,22 @@ def test_parts_of_a_lower_rank_have_ended_before_the_others_are_told(launch, tmp
         "server told",
         "server ended",
     ]
+
+
+def test_a_repeater_that_a_client_left_behind_is_stopped(launch, port):
+    stack = launch(program(STEADY))
+    environment = {**os.environ, "EPICS_CA_REPEATER_PORT": str(port)}
+    start = (
+        "import subprocess, sys; p = subprocess.Popen([sys.executable, '-m', "
+        "'caproto.commandline.repeater', '--quiet'], start_new_session=True); print(p.pid)"
+    )
+    argv = [sys.executable, "-W", "ignore", "-c", start]
+    told = subprocess.run(argv, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    pid = int(told.stdout.split()[0])
+    until(lambda: stray_repeaters(port))
+    assert stack.stop(repeater_port=port + 1) == []
+    assert stack.stop(repeater_port=port) == [pid]
+    assert not _works(pid)
 
 
 def test_stop_of_nothing_is_harmless(tmp_path):

@@ -1,11 +1,25 @@
 """Choosing ports."""
 
+import contextlib
 import socket
 
 import pytest
 
 from bluesky_plugins.embedded.parts import StackError
-from bluesky_plugins.embedded.ports import PortReservations, PortWish, choose_ports, is_free
+from bluesky_plugins.embedded.ports import PortReservations, PortWish, choose_ports
+
+
+@pytest.fixture
+def reservations(tmp_path):
+    with contextlib.closing(PortReservations(tmp_path)) as reservations:
+        yield reservations
+
+
+@pytest.fixture
+def port():
+    with socket.socket() as user:
+        user.bind(("127.0.0.1", 0))
+        return user.getsockname()[1]
 
 
 def taking(*taken: int):
@@ -52,18 +66,33 @@ def test_no_free_port_is_an_error_that_names_the_part():
         (socket.SOCK_DGRAM, PortWish("both", 0, host="", udp=True)),
     ],
 )
-def test_a_port_that_somebody_uses_is_not_free(kind, wish):
+def test_a_port_that_somebody_uses_is_not_free(reservations, kind, wish):
     with socket.socket(socket.AF_INET, kind) as user:
         user.bind(("127.0.0.1", 0))
         if kind == socket.SOCK_STREAM:
             user.listen()
-        assert not is_free(user.getsockname()[1], wish)
+        assert not reservations.take(user.getsockname()[1], wish)
 
 
-def test_two_stacks_that_choose_at_once_do_not_get_one_port(tmp_path):
-    with socket.socket() as user:
-        user.bind(("127.0.0.1", 0))
-        port = user.getsockname()[1]
+def test_a_server_can_bind_the_port_that_is_held_for_it(reservations, port):
+    assert reservations.take(port, PortWish("web", port))
+    with (
+        socket.create_server(("127.0.0.1", port)) as server,
+        socket.create_connection(server.getsockname()) as client,
+    ):
+        assert client.getpeername()[1] == port
+
+
+def test_no_outgoing_connection_gets_a_port_that_is_held(reservations, port):
+    assert reservations.take(port, PortWish("web", port))
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as client:
+        with pytest.raises(OSError, match="in use"):
+            client.bind(("127.0.0.1", port))
+        client.connect(server.getsockname())
+        assert client.getsockname()[1] != port
+
+
+def test_two_stacks_that_choose_at_once_do_not_get_one_port(tmp_path, port):
     one, two = PortReservations(tmp_path), PortReservations(tmp_path)
     try:
         assert one.take(port, PortWish("kafka", port))
