@@ -33,6 +33,7 @@ class Finding:
     ok: bool
     address: str | None = None
     version: str | None = None
+    detail: str | None = None
     problem: str | None = None
     advice: str | None = None
 
@@ -41,7 +42,10 @@ Check = Callable[[Settings], Finding]
 
 
 def findings(settings: Settings, folder: StateFolder) -> dict[str, Finding]:
-    """Look at every server and service, one after the other, each for a few seconds at most."""
+    """Look at every server and service, one after the other, each for a few seconds at most.
+
+    A queue that hangs after an outage of Redis is mended.
+    """
     checks: dict[str, Check] = {
         "kafka": _kafka,
         "topics": _topics,
@@ -49,10 +53,10 @@ def findings(settings: Settings, folder: StateFolder) -> dict[str, Finding]:
         "redis": _redis,
         "recommender": lambda s: _http(s, s.http.recommender_port, "/healthz"),
         "httpserver": lambda s: _http(s, s.http.queueserver_port, "/api/status"),
-        "queue": _queue,
+        "queueserver": _queue,
     }
     found = {name: check(settings) for name, check in checks.items()}
-    for name in ("recommender", "httpserver"):
+    for name in ("recommender", "httpserver", "queueserver"):
         found[name] = _with_log(found[name], name, folder)
     return {**found, **_without_server(folder)}
 
@@ -79,8 +83,9 @@ def _kafka(settings: Settings) -> Finding:
         return _lost("kafka", address, error.args[0].str())
     # Kafka's protocol does not tell the broker's version; our own is known.
     own = "kafka" not in external_servers(load_settings(with_stack=False))
-    version = _own_kafka_version() if own else f"{len(metadata.brokers)} brokers"
-    return Finding(ok=True, address=address, version=version)
+    version = _own_kafka_version() if own else None
+    brokers = f"brokers: {len(metadata.brokers)}"
+    return Finding(ok=True, address=address, version=version, detail=brokers)
 
 
 def _own_kafka_version() -> str:
@@ -108,7 +113,8 @@ def _topics(settings: Settings) -> Finding:
             advice=f"set kafka.partitions ({settings.kafka.partitions}) to what is there; never "
             "change a topic's partitions: runs and batches would lose their order",
         )
-    return Finding(ok=True, version=f"{len(counts)} topics of {settings.kafka.partitions}")
+    detail = f"{len(counts)} topics with {settings.kafka.partitions} partitions each"
+    return Finding(ok=True, detail=detail)
 
 
 def _mongo(settings: Settings) -> Finding:
@@ -161,7 +167,14 @@ def _http(settings: Settings, port: int, path: str) -> Finding:
 
 
 def _queue(settings: Settings) -> Finding:
-    return Finding(ok=True)
+    """The queue's manager hangs after an outage of Redis; here it is mended."""
+    from bluesky_plugins.profile import mend_queue
+
+    address = part_addresses(settings)["queueserver"] or ""
+    report = mend_queue(settings)
+    if report.state in ("fine", "mended"):
+        return Finding(ok=True, address=address, detail=f"{report.state}: {report.detail}")
+    return _lost("queue", address, report.detail)
 
 
 def _with_log(finding: Finding, name: str, folder: StateFolder) -> Finding:
@@ -177,7 +190,7 @@ def _without_server(folder: StateFolder) -> dict[str, Finding]:
     """Parts that can only be judged by their process."""
     status = stack_status(folder)
     out = {}
-    for name in ("iocs", "recorder", "queueserver"):
+    for name in ("iocs", "recorder"):
         part = status[name]
         finding = Finding(ok=part["state"] == "running", address=part["address"])
         if not finding.ok:
@@ -189,7 +202,10 @@ def _without_server(folder: StateFolder) -> dict[str, Finding]:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def doctor(as_json: bool) -> None:
-    """Say of each server whether it is reachable, which version it is, what to do if not."""
+    """Say of each server whether it is reachable, which version it is, what to do if not.
+
+    A queue that hangs after an outage of Redis is mended.
+    """
     try:
         found = findings(load_settings(), StateFolder(state_dir()))
     except StackError as error:
@@ -204,10 +220,10 @@ def doctor(as_json: bool) -> None:
 
 def _show(found: dict[str, Finding]) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    table = Table("what", "", "version", "address", box=None)
+    table = Table("what", "", "version", "address", "", box=None)
     for name, one in found.items():
         mark = "[green]ok[/green]" if one.ok else "[red]not ok[/red]"
-        table.add_row(name, mark, one.version or "", one.address or "")
+        table.add_row(name, mark, one.version or "", one.address or "", one.detail or "")
     console.print(table)
     for name, one in found.items():
         if not one.ok:

@@ -140,7 +140,7 @@ def test_doctor_finds_every_server_its_version_and_the_partitions(stack):
     assert {name: one["problem"] for name, one in found.items() if not one["ok"]} == {}
     assert done.returncode == 0
     assert found["kafka"]["version"].startswith("4.")
-    assert found["topics"]["version"] == "9 topics of 4"
+    assert found["topics"]["detail"] == "9 topics with 4 partitions each"
     assert found["mongo"]["version"]
     assert found["redis"]["version"]
 

@@ -214,7 +214,8 @@ def test_a_repeater_that_a_client_left_behind_is_stopped(launch, port):
     environment = {**os.environ, "EPICS_CA_REPEATER_PORT": str(port)}
     start = (
         "import subprocess, sys; p = subprocess.Popen([sys.executable, '-m', "
-        "'caproto.commandline.repeater', '--quiet'], start_new_session=True); print(p.pid)"
+        "'caproto.commandline.repeater', '--quiet'], start_new_session=True, stdout=-3); "
+        "print(p.pid)"
     )
     argv = [sys.executable, "-W", "ignore", "-c", start]
     told = subprocess.run(argv, env=environment, stdout=subprocess.PIPE, text=True, check=True)
