@@ -180,6 +180,9 @@ class AdaptiveSettings(Section):
     max_revisions: int = Field(
         5, ge=0, description="refused suggestions in a row after which the batch is stopped"
     )
+    compute_seconds: float = Field(
+        600.0, gt=0, description="a recommender that takes longer ends its batch, s"
+    )
     silent_after_seconds: float = Field(
         600.0, gt=0, description="a batch without news for this long is shown as silent, s"
     )

@@ -25,7 +25,7 @@ from bluesky_plugins.adaptive.views import list_batches, show_batch
 from bluesky_plugins.messaging import MessagingError, Producer
 from bluesky_plugins.settings import ConfigurationError, Settings
 
-__all__ = ["HttpDoor", "make_app"]
+__all__ = ["Door", "HttpDoor", "make_app"]
 
 SEND_SECONDS = 5.0
 _header = APIKeyHeader(
@@ -56,7 +56,7 @@ class Page(BaseModel):
     batches: list[dict[str, Any]]
 
 
-class _Door:
+class Door:
     """What the routes work with."""
 
     def __init__(
@@ -75,6 +75,10 @@ class _Door:
         self.key = settings.http.key()
 
     def check_key(self, given: str | None) -> None:
+        """Let those in who have the key.
+
+        :raises fastapi.HTTPException: 401 for all others.
+        """
         if self.key is None:
             return
         expected = f"ApiKey {self.key}".encode()
@@ -82,6 +86,11 @@ class _Door:
             raise HTTPException(401, "a key is needed: `Authorization: ApiKey <key>`")
 
     def send(self, batch_id: str, kind: CommandKind, asked: Asked) -> Accepted:
+        """Put a command into the log of a batch.
+
+        :raises fastapi.HTTPException: 404 if there is no such batch, 409 if it has ended,
+            503 if Kafka does not take it.
+        """
         record = self.store.batch(batch_id)
         if record is None:
             raise HTTPException(404, f"there is no batch {batch_id}")
@@ -104,19 +113,19 @@ class _Door:
         return Accepted(batch_id=batch_id, command=kind, uid=command.uid)
 
 
-def _door_of(request: Request) -> _Door:
-    door: _Door = request.app.state.door
+def _door_of(request: Request) -> Door:
+    door: Door = request.app.state.door
     return door
 
 
 def _authorized(
-    door: Annotated[_Door, Depends(_door_of)], given: Annotated[str | None, Security(_header)]
-) -> _Door:
+    door: Annotated[Door, Depends(_door_of)], given: Annotated[str | None, Security(_header)]
+) -> Door:
     door.check_key(given)
     return door
 
 
-Authorized = Annotated[_Door, Depends(_authorized)]
+Authorized = Annotated[Door, Depends(_authorized)]
 
 
 def make_app() -> FastAPI:
@@ -196,7 +205,7 @@ def _add_commands(app: FastAPI) -> None:
 
 def _add_operation(app: FastAPI) -> None:
     @app.get("/healthz", summary="Whether the service works; needs no key")
-    def healthz(door: Annotated[_Door, Depends(_door_of)]) -> JSONResponse:
+    def healthz(door: Annotated[Door, Depends(_door_of)]) -> JSONResponse:
         health = dict(door.health())
         well = bool(health["kafka"] and health["mongo"] and health["ready"])
         return JSONResponse({"ok": well, **health}, 200 if well else 503)
@@ -221,7 +230,7 @@ class HttpDoor:
         health: Callable[[], Mapping[str, Any]],
     ) -> None:
         self._settings = settings
-        door = _Door(settings, store, producer, metrics, health)
+        door = Door(settings, store, producer, metrics, health)
         host = settings.http.host
         if door.key is None and not _is_loopback(host):
             raise ConfigurationError(

@@ -37,6 +37,7 @@ from bluesky_plugins.messaging import (
     BrokerUnreachable,
     CommitFailed,
     Consumer,
+    Fenced,
     Message,
     Producer,
     make_topics,
@@ -111,6 +112,7 @@ class RecommenderService:
         self.loader = Loader(settings, self.store, self._inbox.put, self._stopping)
         self._outgoing = Outgoing(self.metrics)
         rules = rules_of(settings.adaptive, registry.describe)
+        limits = limits or Limits(compute=settings.adaptive.compute_seconds)
         self.keeper = Keeper(rules, registry, self, limits=limits)
         self._workers = Workers()
         self._suggested = SuggestionsReader(settings, self._inbox.put, self._stopping)
@@ -388,10 +390,14 @@ def _say(line: str) -> None:
 def serve_recommender(settings: Settings | None = None) -> int:
     """Run the service until SIGTERM or SIGINT.
 
-    :return: the exit status.
+    :return: the exit status: 0, or 1 if another service took this one's place in the group.
     """
     service = RecommenderService(settings or load_settings(), ready=_say)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
-    service.run()
+    try:
+        service.run()
+    except Fenced as error:
+        log.error("another service runs as this instance", reason=str(error))
+        return 1
     return 0

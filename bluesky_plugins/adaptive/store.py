@@ -6,11 +6,12 @@ to run can do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from bson.errors import InvalidDocument
-from pymongo import ASCENDING, DESCENDING, InsertOne, MongoClient, UpdateOne
+from pymongo import ASCENDING, DESCENDING, InsertOne, MongoClient
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
@@ -51,6 +52,14 @@ def connect(settings: Settings, timeout: float = 2.0) -> MongoClient[Record]:
         retryWrites=False,
         appname="bluesky-plugins",
     )
+
+
+@contextmanager
+def _storable() -> Iterator[None]:
+    try:
+        yield
+    except (InvalidDocument, OverflowError, UnicodeError) as error:
+        raise UnstorableError(str(error)) from None
 
 
 class BatchStore:
@@ -95,17 +104,10 @@ class BatchStore:
         :raises UnstorableError: if MongoDB cannot hold one of them.
         :raises pymongo.errors.PyMongoError: if MongoDB does not answer.
         """
-        self._write(
-            self.batches,
-            [
-                UpdateOne(
-                    {"_id": record["batch_id"], "entries": {"$lte": record["entries"]}},
-                    {"$set": dict(record)},
-                    upsert=True,
-                )
-                for record in records
-            ],
-        )
+        for record in records:
+            newer = {"_id": record["batch_id"], "entries": {"$lte": record["entries"]}}
+            with suppress(DuplicateKeyError), _storable():
+                self.batches.update_one(newer, {"$set": dict(record)}, upsert=True)
 
     def write_suggestions(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Store suggestions; the first one of a batch, count and revision stands.
@@ -132,20 +134,17 @@ class BatchStore:
         )
 
     def _write(
-        self, collection: Collection[Record], operations: Sequence[InsertOne[Record] | UpdateOne]
+        self, collection: Collection[Record], operations: Sequence[InsertOne[Record]]
     ) -> None:
         if not operations:
             return
         try:
-            collection.bulk_write(list(operations), ordered=False)
+            with _storable():
+                collection.bulk_write(list(operations), ordered=False)
         except BulkWriteError as error:
             errors = error.details.get("writeErrors", [])
             if not errors or any(item.get("code") != DUPLICATE for item in errors):
                 raise
-        except DuplicateKeyError:
-            return
-        except (InvalidDocument, OverflowError, UnicodeError) as error:
-            raise UnstorableError(str(error)) from None
 
     # ---- reading
 
