@@ -35,6 +35,7 @@ __all__ = ["Batch", "End", "Start"]
 logger = logging.getLogger(__name__)
 
 ON_TIMEOUT = ("fail", "stop", "pause")
+LONGEST_RENEWAL = 86400.0  # s from now on, whatever a `waiting` says
 
 
 @dataclass(frozen=True)
@@ -314,7 +315,7 @@ class BatchPlan:
     def _renewal(self) -> float:
         with self.post.lock:
             waiting = self.mailbox.waiting
-        return 0.0 if waiting is None else waiting.until - time.time()
+        return 0.0 if waiting is None else min(waiting.until - time.time(), LONGEST_RENEWAL)
 
     def _what_was_awaited(self, count: int, patience: Patience) -> str:
         waiting = self.mailbox.waiting

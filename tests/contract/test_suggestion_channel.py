@@ -12,15 +12,20 @@ from typing import Any
 
 import pytest
 import redis
+from bluesky import RunEngine
+from ophyd.sim import SynAxis, SynGauss
 
 from bluesky_plugins.adaptive import (
     KafkaSuggestions,
     QueueSuggestions,
     RedisSuggestions,
+    StepRecommender,
     SuggestionChannel,
     SuggestionReader,
+    recommender_factory,
 )
 from bluesky_plugins.messaging import MessagingError, Producer, encode, make_topics
+from bluesky_plugins.plans import adaptive_plan
 from bluesky_plugins.testing import FakeSuggestions, make_suggestion, make_waiting
 
 pytestmark = pytest.mark.contract
@@ -328,3 +333,24 @@ def test_a_redis_that_is_away_is_waited_for(private_valkey: Any) -> None:
 
 def test_the_password_of_redis_does_not_show() -> None:
     assert "secret" not in repr(RedisSuggestions("redis://:secret@127.0.0.1:1/0"))
+
+
+def test_a_plan_takes_its_seventeen_runs_over_the_redis_list(redis_url: str) -> None:
+    engine = RunEngine({})
+    motor = SynAxis(name="motor")
+    det = SynGauss("det", motor, "motor", center=0, Imax=1, sigma=1)
+    points: list[float] = []
+    engine.subscribe(lambda name, doc: points.append(doc["data"]["motor"]), "event")
+    ours = RedisSuggestions(redis_url, f"answers-{time.monotonic_ns()}")
+    ours.put({"motor": 99})  # of somebody before
+    callback, answers = recommender_factory(
+        StepRecommender(1.5), ["motor"], ["det"], max_count=15, queue=ours
+    )
+    engine(adaptive_plan([det], {motor: 0}, to_recommender=callback, from_recommender=answers))
+    assert points == [1.5 * n for n in range(17)]
+    with pytest.raises(queue.Empty):
+        ours.get(block=False)
+    ours.close()
+    engine.loop.call_soon_threadsafe(engine.loop.stop)
+    engine._th.join(5)
+    engine.loop.close()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from bluesky import RunEngine
+from bluesky.utils import RunEngineInterrupted
 from ophyd.sim import SynAxis, SynGauss
 
 from bluesky_plugins.testing import FakeSuggestions, make_suggestion
@@ -86,3 +87,10 @@ def soon(condition: Callable[[], bool], timeout: float = 10.0) -> None:
             return
         pause.wait(0.005)
     raise AssertionError("it did not come to hold in time")
+
+
+def pause_of(engine: RunEngine, plan: Any) -> str:
+    """The engine's state after a plan that ends in an interruption."""
+    with pytest.raises(RunEngineInterrupted):
+        engine(plan)
+    return str(engine.state)

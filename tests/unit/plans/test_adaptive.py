@@ -6,21 +6,15 @@ import logging
 import queue
 from typing import Any
 
-import bluesky.plan_stubs as bps
 import bluesky.plans as bp
-import bluesky.preprocessors as bpp
 import pytest
 from bluesky import RunEngine
 from ophyd.sim import SynGauss
 
 from bluesky_plugins.adaptive import (
-    RequestPause,
-    StepRecommender,
     parse_batch_event,
-    recommender_factory,
 )
-from bluesky_plugins.plans import AdaptiveTimeout, Refusal, adaptive_plan, adaptive_scan
-from bluesky_plugins.plans.adaptive import TakeReadingError
+from bluesky_plugins.plans import AdaptiveTimeout, adaptive_plan, adaptive_scan
 from bluesky_plugins.testing import (
     FakeRecommender,
     FakeSuggestions,
@@ -28,155 +22,13 @@ from bluesky_plugins.testing import (
     make_waiting,
 )
 
-from .conftest import Axis, running_engine, steps
+from .conftest import Axis, pause_of, steps
 
-POINTS = [1.5 * n for n in range(17)]
 PLANS = [adaptive_plan, adaptive_scan]
 
 
 def outcomes(recommender: FakeRecommender) -> list[str]:
     return [event["event"] for event in recommender.events]
-
-
-# -- old profiles ---------------------------------------------------------------------------
-
-
-def test_seventeen_runs_with_a_recommender_in_the_same_process(
-    engine: RunEngine, det: SynGauss, motor: Axis
-) -> None:
-    motor.limits = (0, 0)  # type: ignore[misc]
-    callback, answers = recommender_factory(StepRecommender(1.5), ["motor"], ["det"], max_count=15)
-    starts: list[Any] = []
-    engine.subscribe(lambda name, doc: starts.append(doc), "start")
-    plan = adaptive_plan([det], {motor: 0}, to_recommender=callback, from_recommender=answers)
-    uids = engine(plan)
-    assert motor.sent == POINTS
-    assert uids == tuple(doc["uid"] for doc in starts)
-    assert [doc["batch_count"] for doc in starts] == list(range(17))
-    assert {doc["batch_mode"] for doc in starts} == {"run"}
-    assert len({doc["batch_id"] for doc in starts}) == 1
-
-
-def test_the_plan_returns_its_uids(det: SynGauss, motor: Axis) -> None:
-    callback, answers = recommender_factory(StepRecommender(1.5), ["motor"], ["det"], max_count=1)
-    plan = adaptive_plan([det], {motor: 0}, to_recommender=callback, from_recommender=answers)
-    with running_engine(call_returns_result=True) as engine:
-        result = engine(plan)
-    assert result.plan_result == list(result.run_start_uids)
-    assert len(result.plan_result) == 3
-
-
-def test_what_lies_in_the_queue_before_the_plan_is_thrown_away(
-    engine: RunEngine, det: SynGauss, motor: Axis
-) -> None:
-    callback, answers = recommender_factory(StepRecommender(1.5), ["motor"], ["det"], max_count=2)
-    for old in ({"motor": 9}, None, {"motor": 8}):
-        answers.put(old)
-    engine(adaptive_plan([det], {motor: 0}, to_recommender=callback, from_recommender=answers))
-    assert motor.sent == [0, 1.5, 3, 4.5]
-
-
-def test_an_old_answer_that_comes_before_a_run_does_not_shift_the_others(
-    engine: RunEngine, det: SynGauss, motor: Axis
-) -> None:
-    callback, answers = recommender_factory(StepRecommender(1.5), ["motor"], ["det"], max_count=3)
-    motor.subscribe(lambda **_: answers.put({"motor": 9.0}), run=False)  # while it moves
-    engine(adaptive_plan([det], {motor: 0}, to_recommender=callback, from_recommender=answers))
-    assert motor.sent == [0, 1.5, 3, 4.5, 6]
-
-
-def test_a_run_of_three_events_is_answered_once(
-    engine: RunEngine, det: SynGauss, motor: Axis
-) -> None:
-    def three(devices: list[Any], md: dict[str, Any]) -> Any:
-        return (yield from bp.count(devices, num=3, md=md))
-
-    callback, answers = recommender_factory(StepRecommender(1.5), ["motor"], ["det"], max_count=3)
-    plan = adaptive_plan(
-        [det], {motor: 0}, to_recommender=callback, from_recommender=answers, take_reading=three
-    )
-    assert len(engine(plan)) == 5
-    assert motor.sent == [0, 1.5, 3, 4.5, 6]
-    assert answers.empty()
-
-
-def test_an_old_recommender_that_answers_each_event_is_taken_once_a_run(
-    engine: RunEngine, det: SynGauss, motor: Axis
-) -> None:
-    answers: queue.Queue[Any] = queue.Queue()
-    seen: list[float] = []
-
-    def per_event(name: str, doc: dict[str, Any]) -> None:
-        if name == "event":
-            seen.append(doc["data"]["motor"])
-            answers.put({"motor": seen[-1] + 1} if len(seen) < 7 else None)
-
-    def three(devices: list[Any], md: dict[str, Any]) -> Any:
-        return (yield from bp.count(devices, num=3, md=md))
-
-    plan = adaptive_plan(
-        [det], {motor: 0}, to_recommender=per_event, from_recommender=answers, take_reading=three
-    )
-    engine(plan)
-    assert motor.sent == [0, 1, 2]
-    assert answers.empty()
-
-
-@pytest.mark.parametrize("bad", [{"motor": float("nan")}, {"other": 1}, {}, "text", {"motor": 11}])
-def test_a_bad_answer_of_an_old_queue_ends_the_plan_and_moves_nothing(
-    engine: RunEngine, det: SynGauss, motor: Axis, bad: Any
-) -> None:
-    answers: queue.Queue[Any] = queue.Queue()
-    plan = adaptive_plan(
-        [det],
-        {motor: 0},
-        to_recommender=lambda name, doc: answers.put(bad) if name == "stop" else None,
-        from_recommender=answers,
-    )
-    with pytest.raises(Refusal, match="count 0"):
-        engine(plan)
-    assert motor.sent == [0]
-
-
-def test_an_error_that_an_old_recommender_puts_is_raised_in_the_plan(
-    engine: RunEngine, det: SynGauss, motor: Axis
-) -> None:
-    answers: queue.Queue[Any] = queue.Queue()
-    plan = adaptive_plan(
-        [det],
-        {motor: 0},
-        to_recommender=lambda name, doc: answers.put(KeyError("det")) if name == "stop" else None,
-        from_recommender=answers,
-    )
-    with pytest.raises(KeyError, match="det"):
-        engine(plan)
-
-
-def test_a_pause_of_a_recommender_in_process_goes_on_after_resume(
-    engine: RunEngine, det: SynGauss, motor: Axis
-) -> None:
-    class Pausing(StepRecommender):
-        paused = False
-
-        def suggest(self, n: int = 1) -> Any:
-            if self._last is not None and self._last[0] == 1.5 and not self.paused:
-                self.paused = True
-                raise RequestPause("look first")
-            return super().suggest(n)
-
-    callback, answers = recommender_factory(Pausing(1.5), ["motor"], ["det"], max_count=3)
-    plan = adaptive_plan([det], {motor: 0}, to_recommender=callback, from_recommender=answers)
-    assert pause_of(engine, plan) == "paused"
-    engine.resume()
-    assert motor.sent == [0, 1.5, 3, 4.5, 6]
-
-
-def pause_of(engine: RunEngine, plan: Any) -> str:
-    from bluesky.utils import RunEngineInterrupted
-
-    with pytest.raises(RunEngineInterrupted):
-        engine(plan)
-    return str(engine.state)
 
 
 # -- the batch's log ------------------------------------------------------------------------
@@ -574,176 +426,6 @@ def test_a_queue_cannot_resume(engine: RunEngine, det: SynGauss, motor: Axis) ->
     )
     with pytest.raises(ValueError, match="resume"):
         engine(plan)
-
-
-# -- arguments that cannot be ---------------------------------------------------------------
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), "3", None, True, [1], 10.5, -10.5])
-def test_a_bad_first_point_is_refused_before_anything_is_opened(
-    engine: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, value: Any
-) -> None:
-    service = FakeRecommender(topic, steps(1))
-    plan = adaptive_plan([det], {motor: value}, to_recommender=service, from_recommender=topic)
-    with pytest.raises(ValueError, match="first_point: motor="):
-        engine(plan)
-    assert motor.sent == []
-    assert service.log == []
-    assert topic.readers == []
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"first_point": {}}, "empty"),
-        ({"first_point": {"motor": 0}}, "a name"),
-        ({"first_point": [0]}, "mapping"),
-        ({"timeout": 0}, "timeout"),
-        ({"timeout": float("nan")}, "timeout"),
-        ({"on_timeout": "explode"}, "on_timeout"),
-        ({"bounds": {"motor": (1, 0)}}, "bounds"),
-        ({"bounds": {"other": (0, 1)}}, "bounds"),
-        ({"bounds": {"motor": (2, 3)}}, "bounds of the batch"),
-        ({"recommender": {"name": "step", "colour": "red"}}, "colour"),
-        ({"recommender": {"parameters": {}}}, "name"),
-        ({"md": {"batch_id": 7}}, "batch_id"),
-        ({"md": {"batch_id": "a"}, "resume": "b"}, "resume"),
-        ({"to_recommender": "to_recommender"}, "to_recommender"),
-        ({"from_recommender": "from_recommender"}, "from_recommender"),
-        ({"from_recommender": {}}, "from_recommender"),
-    ],
-)
-@pytest.mark.parametrize("plan", PLANS)
-def test_arguments_that_cannot_be_are_an_error_before_anything_is_opened(
-    engine: RunEngine,
-    det: SynGauss,
-    motor: Axis,
-    topic: FakeSuggestions,
-    plan: Any,
-    change: dict[str, Any],
-    message: str,
-) -> None:
-    service = FakeRecommender(topic, steps(1))
-    given = {
-        "first_point": {motor: 0},
-        "to_recommender": service,
-        "from_recommender": topic,
-        **change,
-    }
-    with pytest.raises((ValueError, TypeError), match=message):
-        engine(plan([det], **given))
-    assert motor.sent == []
-    assert service.log == []
-
-
-# -- readings that are not one point's ------------------------------------------------------
-
-
-def two_runs(devices: list[Any], md: dict[str, Any]) -> Any:
-    yield from bp.count(devices, md=md)
-    yield from bp.count(devices, md=md)
-
-
-def no_run(devices: list[Any], md: dict[str, Any]) -> Any:
-    yield from bps.null()
-
-
-@pytest.mark.parametrize(("reading", "said"), [(two_runs, "second run"), (no_run, "no run")])
-def test_a_reading_makes_exactly_one_run(
-    engine: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, reading: Any, said: str
-) -> None:
-    service = FakeRecommender(topic, steps(1))
-    plan = adaptive_plan(
-        [det],
-        {motor: 0},
-        to_recommender=service,
-        from_recommender=topic,
-        take_reading=reading,
-    )
-    with pytest.raises(TakeReadingError, match=said):
-        engine(plan)
-    assert service.events[-1]["outcome"] == "failed"
-    assert len(service.starts) <= 1
-
-
-def two_events(devices: list[Any]) -> Any:
-    yield from bps.trigger_and_read(devices)
-    yield from bps.trigger_and_read(devices)
-
-
-def no_event(devices: list[Any]) -> Any:
-    yield from bps.null()
-
-
-def a_run(devices: list[Any]) -> Any:
-    yield from bpp.set_run_key_wrapper(bps.open_run(), "inner")
-
-
-@pytest.mark.parametrize(
-    ("reading", "said"), [(two_events, "2 events"), (no_event, "0 events"), (a_run, "a run")]
-)
-def test_a_reading_of_a_scan_makes_exactly_one_event(
-    engine: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions, reading: Any, said: str
-) -> None:
-    service = FakeRecommender(topic, steps(1))
-    plan = adaptive_scan(
-        [det],
-        {motor: 0},
-        to_recommender=service,
-        from_recommender=topic,
-        take_reading=reading,
-    )
-    with pytest.raises(TakeReadingError, match=said):
-        engine(plan)
-    assert service.stops[0]["exit_status"] == "fail"
-
-
-# -- devices' own word ----------------------------------------------------------------------
-
-
-class Choosy(Axis):
-    def check_value(self, value: float) -> None:
-        if value > 2:
-            raise ValueError("too far for me")
-
-
-class Awaited(Axis):
-    async def check_value(self, value: float) -> None:
-        if value > 2:
-            raise ValueError("too far for me")
-
-
-@pytest.mark.parametrize("kind", [Choosy, Awaited])
-def test_a_device_that_objects_is_not_moved(
-    engine: RunEngine, topic: FakeSuggestions, kind: type[Axis]
-) -> None:
-    motor = kind("motor")
-
-    def answers(batch: str, count: int, revision: int) -> list[tuple[str, Any]]:
-        x = 3.0 if revision == 0 else 1.0
-        action = "move" if count < 1 else "stop"
-        doc = make_suggestion(batch, count, {"motor": x}, revision=revision, action=action)
-        return [("suggestion", doc)]
-
-    service = FakeRecommender(topic, answers)
-    engine(adaptive_plan([motor], {motor: 0}, to_recommender=service, from_recommender=topic))
-    assert motor.sent == [0, 1]
-    refused = next(event for event in service.events if event["event"] == "refused")
-    assert "too far for me" in refused["reason"]
-
-
-def test_two_motors_move_together(engine: RunEngine, topic: FakeSuggestions) -> None:
-    x, y = Axis("x"), Axis("y")
-
-    def answers(batch: str, count: int, revision: int) -> list[tuple[str, Any]]:
-        action = "move" if count < 2 else "stop"
-        doc = make_suggestion(batch, count, {"y": -count, "x": count}, action=action)
-        return [("suggestion", doc)]
-
-    service = FakeRecommender(topic, answers)
-    engine(adaptive_scan([], {x: 5, y: 6}, to_recommender=service, from_recommender=topic))
-    assert (x.sent, y.sent) == ([5, 0, 1], [6, 0, -1])
-    assert service.starts[0]["hints"]["dimensions"] == [(["x"], "primary"), (["y"], "primary")]
 
 
 @pytest.mark.parametrize("plan", PLANS)

@@ -20,7 +20,7 @@ from bluesky_plugins.plans import adaptive_plan, adaptive_scan
 from bluesky_plugins.plans.waiting import Patience
 from bluesky_plugins.testing import FakeRecommender, FakeSuggestions
 
-from .conftest import Axis, soon, steps
+from .conftest import Axis, pause_of, soon, steps
 
 PLANS = [adaptive_plan, adaptive_scan]
 
@@ -69,12 +69,6 @@ def once_waiting(engine: RunEngine, service: Reluctant, act: Callable[[], Any]) 
     return thread
 
 
-def interrupted(engine: RunEngine, plan: Any) -> str:
-    with pytest.raises(RunEngineInterrupted):
-        engine(plan)
-    return str(engine.state)
-
-
 @pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("defer", [False, True])
 def test_a_pause_is_served_and_the_answer_of_that_time_is_kept(
@@ -88,7 +82,7 @@ def test_a_pause_is_served_and_the_answer_of_that_time_is_kept(
 ) -> None:
     thread = once_waiting(engine, service, lambda: engine.request_pause(defer))
     waiting = plan([det], {motor: 0}, to_recommender=service, from_recommender=topic)
-    assert interrupted(engine, waiting) == "paused"
+    assert pause_of(engine, waiting) == "paused"
     thread.join()
     service.answer()
     engine.resume()
@@ -111,7 +105,7 @@ def test_a_pause_is_served_with_an_old_queue_too(
 
     thread = once_waiting(engine, service, engine.request_pause)
     plan = adaptive_plan([det], {motor: 0}, to_recommender=late, from_recommender=answers)
-    assert interrupted(engine, plan) == "paused"
+    assert pause_of(engine, plan) == "paused"
     thread.join()
     answers.put(held[0])
     engine.resume()
@@ -129,7 +123,7 @@ def test_one_ctrl_c_pauses(
 ) -> None:
     thread = once_waiting(engine, service, lambda: os.kill(os.getpid(), signal.SIGINT))
     waiting = plan([det], {motor: 0}, to_recommender=service, from_recommender=topic)
-    assert interrupted(engine, waiting) == "paused"
+    assert pause_of(engine, waiting) == "paused"
     thread.join()
     service.answer()
     engine.resume()
@@ -172,7 +166,7 @@ def test_paused_time_does_not_count(
     plan = adaptive_plan(
         [det], {motor: 0}, to_recommender=service, from_recommender=topic, timeout=0.6
     )
-    assert interrupted(engine, plan) == "paused"
+    assert pause_of(engine, plan) == "paused"
     thread.join()
     threading.Event().wait(0.8)  # longer than the plan's patience
     threading.Timer(0.02, service.answer).start()
@@ -208,7 +202,7 @@ def test_a_person_ends_a_paused_plan(
 ) -> None:
     thread = once_waiting(engine, service, engine.request_pause)
     waiting = plan([det], {motor: 0}, to_recommender=service, from_recommender=topic)
-    assert interrupted(engine, waiting) == "paused"
+    assert pause_of(engine, waiting) == "paused"
     thread.join()
     getattr(engine, end)()
     assert engine.state == "idle"
