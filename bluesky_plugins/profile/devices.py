@@ -17,13 +17,14 @@ CONNECT_SECONDS = 10.0
 def make_devices(settings: Settings) -> dict[str, Any]:
     """`motor, motor1, motor2, det, det1, det2, camera` over EPICS, by name; not yet connected."""
     use_epics(settings)
-    from ophyd import EpicsMotor, EpicsSignalRO
+    from ophyd import EpicsSignalRO
 
     from bluesky_plugins.profile.camera import Camera
+    from bluesky_plugins.profile.motor import Motor
 
     prefix = settings.iocs.prefix
     devices: dict[str, Any] = {
-        name: EpicsMotor(f"{prefix}{name}", name=name, labels={"motors"})
+        name: Motor(f"{prefix}{name}", name=name, labels={"motors"})
         for name in ("motor", "motor1", "motor2")
     }
     for name in ("det", "det1", "det2"):

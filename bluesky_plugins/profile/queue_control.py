@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-from bluesky_queueserver import CommTimeoutError, ZMQCommSendThreads
+import zmq
 
 __all__ = ["NoAnswerError", "QueueControl"]
 
 
 class NoAnswerError(RuntimeError):
-    """The manager did not answer in time."""
+    """The manager did not answer in time, or not in its language."""
 
 
 class QueueControl:
@@ -23,28 +23,38 @@ class QueueControl:
     """
 
     def __init__(self, address: str, timeout: float = 2.0) -> None:
-        self._link = ZMQCommSendThreads(
-            zmq_server_address=address,
-            timeout_recv=int(timeout * 1000),
-            timeout_send=int(timeout * 1000),
-        )
+        self._address = address
+        self._milliseconds = int(timeout * 1000)
+        self._context = zmq.Context()
+        self._socket = self._open()
+
+    def _open(self) -> Any:
+        socket = self._context.socket(zmq.REQ)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.connect(self._address)
+        return socket
 
     def ask(self, method: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The manager's answer.
 
         :raises NoAnswerError: if there is none in time.
         """
+        self._socket.send_json({"method": method, "params": dict(parameters or {})})
+        if not self._socket.poll(self._milliseconds):
+            # A REQ socket that waits for an answer takes no other request.
+            self._socket.close()
+            self._socket = self._open()
+            raise NoAnswerError(f"no queue manager answers at {self._address}")
         try:
-            answer: dict[str, Any] = self._link.send_message(
-                method=method, params=dict(parameters or {})
-            )
-        except CommTimeoutError as error:
-            raise NoAnswerError(f"the queue's manager does not answer: {error}") from None
+            answer: dict[str, Any] = self._socket.recv_json()
+        except ValueError as error:
+            raise NoAnswerError(f"{self._address} is no queue manager: {error}") from None
         return answer
 
     def close(self) -> None:
         """End the connection."""
-        self._link.close()
+        self._socket.close()
+        self._context.term()
 
     def __enter__(self) -> QueueControl:
         return self

@@ -122,23 +122,23 @@ def _wait_for(
 def _watch(settings: Settings, stopped: threading.Event) -> None:
     """Say when the manager answers; restart it when it hangs."""
     watch, announced = StuckWatch(), False
-    while not stopped.wait(POLL_SECONDS):
-        status = _status(settings)
-        if status is not None and not announced:
-            announced = True
-            _say(f"queue ready on {control_address(settings)}")
-        watch = watch.after(status)
-        # While Redis is away a new manager would hang, too.
-        if watch.stuck and _redis_answers(settings):
-            log.warning("the queue's manager hangs and is restarted", status=watch.reported)
-            _kill_manager()
-            watch = StuckWatch()
+    with QueueControl(control_address(settings), timeout=1.0) as control:
+        while not stopped.wait(POLL_SECONDS):
+            status = _status(control)
+            if status is not None and not announced:
+                announced = True
+                _say(f"queue ready on {control_address(settings)}")
+            watch = watch.after(status)
+            # While Redis is away a new manager would hang, too.
+            if watch.stuck and _redis_answers(settings):
+                log.warning("the queue's manager hangs and is restarted", status=watch.reported)
+                _kill_manager()
+                watch = StuckWatch()
 
 
-def _status(settings: Settings) -> dict[str, Any] | None:
+def _status(control: QueueControl) -> dict[str, Any] | None:
     try:
-        with QueueControl(control_address(settings), timeout=1.0) as control:
-            return control.ask("status")
+        return control.ask("status")
     except NoAnswerError:
         return None
 

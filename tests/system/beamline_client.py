@@ -121,8 +121,18 @@ def readings_follow():
 def limits():
     signal(".HLM").put(50, wait=True)
     out = {"limits": limits_when(motor, 50), "beyond": refusal(motor.set, 51)}
+    motor.set(2).wait(timeout=20)
+    out["after_a_move"] = refusal(motor.set, 51)
     signal(".HLM").put(100, wait=True)
     return out
+
+
+def refused_on_the_way():
+    """A move that the record refuses, though the client let it pass."""
+    motor.user_setpoint.check_value = lambda value: None
+    status = motor.set(1000)
+    del motor.user_setpoint.check_value
+    return refusal(lambda: status.wait(timeout=5))
 
 
 def home():
@@ -147,6 +157,7 @@ result = {
     "stopped": stopped_move(),
     "redefined": redefined(),
     "limits": limits(),
+    "refused": refused_on_the_way(),
     "home": home(),
     "det": readings_follow(),
     "pictures": pictures(),

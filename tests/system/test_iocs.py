@@ -154,8 +154,16 @@ def test_redefined_position_moves_offset_and_limits(seen: dict[str, Any]) -> Non
     assert redefined["move"]["at"] == 2.0
 
 
-def test_new_limit_holds_at_once(seen: dict[str, Any]) -> None:
-    assert seen["limits"] == {"limits": [-100.0, 50.0], "beyond": "LimitError"}
+def test_new_limit_holds_at_once_and_after_the_next_move(seen: dict[str, Any]) -> None:
+    assert seen["limits"] == {
+        "limits": [-100.0, 50.0],
+        "beyond": "LimitError",
+        "after_a_move": "LimitError",
+    }
+
+
+def test_move_that_the_record_refuses_fails(seen: dict[str, Any]) -> None:
+    assert seen["refused"] == "UnknownStatusFailure"
 
 
 def test_home_is_zero(seen: dict[str, Any]) -> None:

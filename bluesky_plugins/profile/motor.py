@@ -1,0 +1,38 @@
+"""The simulated beamline's motors as ophyd devices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ophyd import Component, EpicsMotor, EpicsSignal, EpicsSignalRO, Kind
+
+__all__ = ["Motor"]
+
+
+class LimitedSetpoint(EpicsSignal):  # type: ignore[misc]
+    """A setpoint whose limits are the motor's LLM and HLM as they are now.
+
+    ophyd goes back to those of the first connection with each new value of the setpoint.
+    """
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """(low, high), both included."""
+        motor = self.parent
+        return (float(motor.low_limit_travel.get()), float(motor.high_limit_travel.get()))
+
+
+class Motor(EpicsMotor):  # type: ignore[misc]
+    """An `EpicsMotor` whose move fails, and does not wait for ever, when the record refuses it."""
+
+    user_setpoint = Component(LimitedSetpoint, ".VAL", limits=True, auto_monitor=True)
+    limit_violation = Component(EpicsSignalRO, ".LVIO", kind=Kind.omitted, auto_monitor=True)
+
+    def __init__(self, prefix: str, *, name: str, **kwargs: Any) -> None:
+        super().__init__(prefix, name=name, **kwargs)
+        self.limit_violation.subscribe(self._refused, run=False)
+
+    def _refused(self, *, value: Any, **_: Any) -> None:
+        # The record does not start, so that no end of a move will be seen.
+        if value and not self._moving:
+            self._done_moving(success=False)
