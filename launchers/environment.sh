@@ -23,7 +23,8 @@ bp_pinned_uv() {
 }
 
 bp_make_environment() {
-    local venv="$bp_root/.venv" python stamp
+    local venv="$bp_root/.venv" python stamp quiet=--quiet
+    [ -t 2 ] && quiet=  # somebody looks on: uv shows how far it is
     stamp=$(cat "$bp_root/requirements.lock" "$bp_root/setup.cfg" "$bp_root/pyproject.toml" | sha256sum | cut -d' ' -f1)
     if [ -x "$venv/bin/bluesky-plugins" ] && [ "$(cat "$venv/.made-from" 2>/dev/null)" = "$stamp" ]; then
         return
@@ -40,7 +41,7 @@ bp_make_environment() {
     echo "Installing what requirements.lock names (about 1.5 GB, a few minutes the first time) ..." >&2
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
         --require-hashes -r <(bp_pinned_uv) || return 1
-    "$venv/bin/uv" pip sync --quiet --python "$venv/bin/python" \
+    "$venv/bin/uv" pip sync $quiet --python "$venv/bin/python" \
         --require-hashes "$bp_root/requirements.lock" || return 1
     "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" \
         --no-deps --no-build-isolation -e "$bp_root" || return 1
