@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-import zmq
+from zmq.constants import SocketOption, SocketType
+from zmq.sugar.context import Context
 
 __all__ = ["NoAnswerError", "QueueControl"]
 
@@ -25,12 +26,12 @@ class QueueControl:
     def __init__(self, address: str, timeout: float = 2.0) -> None:
         self._address = address
         self._milliseconds = int(timeout * 1000)
-        self._context = zmq.Context()
+        self._context = Context()
         self._socket = self._open()
 
     def _open(self) -> Any:
-        socket = self._context.socket(zmq.REQ)
-        socket.setsockopt(zmq.LINGER, 0)
+        socket = self._context.socket(SocketType.REQ)
+        socket.setsockopt(SocketOption.LINGER, 0)
         socket.connect(self._address)
         return socket
 

@@ -248,17 +248,25 @@ def test_sigterm_ends_it_with_0_within_5_s(settings: Settings) -> None:
     assert process.kill(signal.SIGTERM) == 0
 
 
+@pytest.mark.parametrize("harm", ["kill", "freeze"])
 def test_sigterm_ends_it_also_while_kafka_is_away(
-    private_kafka: Any, make_settings: Callable[..., Settings]
+    harm: str, private_kafka: Any, make_settings: Callable[..., Settings]
 ) -> None:
     settings = make_settings(
         kafka={"bootstrap_servers": private_kafka.address}, http={"recommender_port": 0}
     )
-    process = Process(settings)
+    make_topics(settings, DEADLINE)
+    process, plan = Process(settings), Plan(settings)
     process.start()
     process.ready_line()
-    private_kafka.kill()
+    plan.send(batches.opened())
+    plan.scan(to=1)
+    plan.send(batches.batch_event("ended", outcome="aborted"))
+    getattr(private_kafka, harm)()
+    begun = time.monotonic()
     assert process.kill(signal.SIGTERM) == 0
+    print(harm, time.monotonic() - begun)
+    plan.close()
 
 
 def test_offsets_move_on_only_up_to_the_oldest_open_batch(settings: Settings, plan: Plan) -> None:
