@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from bluesky_plugins.messaging.codes import FATAL
 from bluesky_plugins.messaging.config import consumer_config
 from bluesky_plugins.messaging.errors import CommitFailed, Fenced
 from bluesky_plugins.messaging.message import Message
@@ -24,6 +26,10 @@ OnRevoke = Callable[[list[tuple[str, int]]], None]
 
 # One question about offsets; what is not answered is asked again at the next poll.
 ASK_SECONDS = 2.0
+# A broker that dies while a member joins may keep that member's ghost, which then fences the
+# member itself: so the first time the member joins anew. Fenced again within this time, it
+# was another process.
+FENCED_AGAIN_SECONDS = 60.0
 
 
 class Consumer:
@@ -64,12 +70,11 @@ class Consumer:
         self._assigned: list[TopicPartition] = []
         self._paused = False
         self._fatal: KafkaError | None = None
+        self._fenced_at = -FENCED_AGAIN_SECONDS
         self._outage = Outage(logger, settings.kafka.address)
-        config = consumer_config(settings, self.group_id, instance, offset_reset)
-        self._consumer = confluent_kafka.Consumer({**config, "error_cb": self._error})
-        self._consumer.subscribe(
-            list(topics), on_assign=self._taken, on_revoke=self._given, on_lost=self._given
-        )
+        self._topics = list(topics)
+        self._config = consumer_config(settings, self.group_id, instance, offset_reset)
+        self._consumer = self._joined()
 
     def poll(self, max_messages: int, timeout: float) -> list[Message]:
         """The next messages: as many as there are, at most `max_messages`.
@@ -79,21 +84,20 @@ class Consumer:
 
         :raises Fenced: if another process took over this instance id.
         """
+        self._recover()
         first = self._consumer.poll(timeout)
         raw = [] if first is None else [first]
         if self._unplaced is not None:
             self._place()
         if first is not None and max_messages > 1:
             raw += self._consumer.consume(max_messages - 1, 0)
-        self._raise_fatal()
         return [Message.received(each) for each in raw if self._is_message(each)]
 
     def commit(self, offsets: Mapping[tuple[str, int], int]) -> None:
         """Store where to go on after a restart; returns when the broker has stored it.
 
         :param offsets: (topic, partition) -> offset of the next message to read.
-        :raises CommitFailed: if it has not; nothing is lost by trying again.
-        :raises Fenced: if another process took over this instance id.
+        :raises CommitFailed: if it has not; nothing is lost by trying again, after a `poll`.
         """
         if not offsets:
             return
@@ -102,7 +106,6 @@ class Consumer:
             done = self._consumer.commit(offsets=wanted, asynchronous=False)
         except KafkaException as error:
             self._remember_fatal(error.args[0])
-            self._raise_fatal()
             raise CommitFailed(str(error)) from error
         if failed := [each for each in done if each.error is not None]:
             raise CommitFailed(f"{failed[0].topic}[{failed[0].partition}]: {failed[0].error}")
@@ -174,7 +177,6 @@ class Consumer:
             self._outage.over()
             return True
         self._error(error)
-        self._raise_fatal()
         return False
 
     def _error(self, error: KafkaError) -> None:
@@ -182,9 +184,28 @@ class Consumer:
         self._outage.note(error)
 
     def _remember_fatal(self, error: KafkaError) -> None:
-        if error.fatal() or error.code() == KafkaError.FENCED_INSTANCE_ID:
+        if error.fatal() or error.code() in (FATAL, KafkaError.FENCED_INSTANCE_ID):
             self._fatal = error
 
-    def _raise_fatal(self) -> None:
-        if self._fatal is not None:
-            raise Fenced(f"{self.group_id}-{self.instance}: {self._fatal}")
+    def _joined(self) -> Any:
+        consumer = confluent_kafka.Consumer({**self._config, "error_cb": self._error})
+        consumer.subscribe(
+            self._topics, on_assign=self._taken, on_revoke=self._given, on_lost=self._given
+        )
+        return consumer
+
+    def _recover(self) -> None:
+        """After a fatal error: join anew, once."""
+        error, self._fatal = self._fatal, None
+        if error is None:
+            return
+        now = time.monotonic()
+        if now - self._fenced_at < FENCED_AGAIN_SECONDS:
+            self._fatal = error
+            raise Fenced(f"{self.group_id}-{self.instance}: {error}")
+        self._fenced_at = now
+        logger.warning("%s-%s joins anew: %s", self.group_id, self.instance, error)
+        self._consumer.close()
+        if self._assigned:
+            self._given(None, self._assigned)
+        self._consumer = self._joined()

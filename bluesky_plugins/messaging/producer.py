@@ -36,6 +36,8 @@ Outgoing = tuple[str, str, str, Mapping[str, Any]]
 
 # The background thread looks this often whether something is to be done, s.
 TEND_SECONDS = 0.25
+# The same while messages wait until librdkafka's queue has room for them, s.
+ROOM_SECONDS = 0.005
 # After a message was given back for a reason that may pass, s.
 RETRY_SECONDS = 1.0
 # Messages handed on from the spool before others get their turn.
@@ -279,7 +281,7 @@ class Producer:
         """The background thread: reports, outages, the spool."""
         saved = False
         while not self._closed or (self._outbox.waiting and self.healthy):
-            self._wake.wait(TEND_SECONDS)
+            self._wake.wait(ROOM_SECONDS if self._may_drain() else TEND_SECONDS)
             self._wake.clear()
             self._kafka.poll(0)
             if self._broken:
@@ -291,8 +293,12 @@ class Producer:
                 saved = False
                 self._drain()
 
+    def _may_drain(self) -> bool:
+        waits = self._outbox.waiting > 0
+        return waits and self.healthy and time.monotonic() >= self._retry_at
+
     def _drain(self) -> None:
-        while self.healthy and time.monotonic() >= self._retry_at:
+        while self._may_drain():
             with self._lock:
                 done = self._outbox.drain(DRAIN_AT_ONCE)
             self._kafka.poll(0)
