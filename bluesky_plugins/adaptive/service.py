@@ -52,6 +52,7 @@ AT_ONCE = 500
 IDLE_SECONDS = 0.05
 BUSY_SECONDS = 0.001
 TICK_SECONDS = 0.5
+STOP_SECONDS = 3.0
 RETRY_SECONDS = 0.5
 # Records that wait for MongoDB, and messages read before it is known what stands.
 BACKLOG = 20_000
@@ -123,6 +124,7 @@ class RecommenderService:
         self._ticked = 0.0
         self._marked = False
         self._paused = False
+        self._failure: BaseException | None = None
 
     @property
     def http_address(self) -> tuple[str, int] | None:
@@ -136,21 +138,38 @@ class RecommenderService:
         self._stopping.set()
 
     def run(self) -> None:
-        """Serve until `stop`.
+        """Serve until `stop`, whatever the servers do.
+
+        When stopped while a server hangs, it returns without saying goodbye to it; what was
+        not committed is read again by the next service.
 
         :raises bluesky_plugins.settings.ConfigurationError: if the HTTP API must not, or
             cannot, be bound to its address.
+        :raises bluesky_plugins.messaging.MessagingError: if Kafka refuses this service.
         """
         producer = Producer(self.settings, client_id=f"{SERVICE}-{self._instance}", spool=False)
         self._producer = producer
+        # A thread, because a last commit to a Kafka that is away cannot be broken off.
+        work = threading.Thread(target=self._work, name=SERVICE, daemon=True)
+        with self._http():
+            work.start()
+            self._stopping.wait()
+        work.join(STOP_SECONDS)
+        if work.is_alive():
+            log.warning("a server does not answer; left without goodbye")
+        if self._failure is not None:
+            raise self._failure
+
+    def _work(self) -> None:
         try:
-            with self._http():
-                self.writer.start()
-                if self._make_topics():
-                    self._serve()
+            self.writer.start()
+            if self._make_topics():
+                self._serve()
+        except BaseException as error:  # noqa: BLE001 (`run` raises it)
+            self._failure = error
         finally:
             self._stopping.set()
-            producer.close(0.5)
+            self._producer.close(0.5)
             self.store.close()
 
     @property
