@@ -109,15 +109,16 @@ def main() -> int:
     names = make_namespace(settings, headless=True, table=False, tell=_say)
     if connect([names["motor"], names["camera"]], timeout=1.0):
         return _fail("no beamline answers; start one with `bluesky-plugins up`", 1)
-    ledger = Ledger()
+    ledger, failure = Ledger(), None
     try:
         run_examples(names, ledger)
     except FailedStatus as error:
-        return _fail(f"a device failed: {error}", 1)
-    finally:
-        _say("\n".join([HEADER, *(_row(row) for row in ledger.rows)]))
+        failure = f"a device failed: {error}"
     left = names["db"].wait()
-    return _fail(f"not recorded yet: {len(left)} runs", 1) if left else 0
+    _say("\n".join([HEADER, *(_row(row) for row in ledger.rows)]))
+    if left:
+        failure = failure or f"not recorded yet: {len(left)} runs"
+    return 0 if failure is None else _fail(failure, 1)
 
 
 def _row(row: tuple[str, str, str, str]) -> str:
