@@ -38,11 +38,12 @@ def encode(name: str, doc: Mapping[str, Any]) -> bytes:
     :raises EncodingError: if something in it does not travel; the message says what.
     """
     try:
-        return _packer().pack((name, doc))
+        packed: bytes = _LOCAL.packer.pack((name, doc))
     except EncodingError:
         raise
     except (TypeError, ValueError, OverflowError, RecursionError, BufferError) as error:
         raise EncodingError(f"{name} document cannot be encoded: {error}") from error
+    return packed
 
 
 def decode(data: bytes | None) -> tuple[str, dict[str, Any]]:
@@ -84,10 +85,6 @@ class _Local(threading.local):
 
     def __init__(self) -> None:
         self.packer = Packer(default=_plain)
-
-
-def _packer() -> Any:
-    return _LOCAL.packer
 
 
 def _plain(obj: Any) -> Any:

@@ -19,5 +19,10 @@ PURGED = frozenset(
 )
 # What the broker will not take at a second attempt either.
 REFUSED = frozenset(
-    (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD)
+    (
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.INVALID_MSG,
+        KafkaError.INVALID_RECORD,
+        KafkaError.TOPIC_EXCEPTION,
+    )
 )

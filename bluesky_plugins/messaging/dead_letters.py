@@ -10,7 +10,7 @@ from typing import Any
 
 from bluesky_plugins.messaging.message import Message
 
-__all__ = ["VALUE_LIMIT", "dead_letter", "unsendable"]
+__all__ = ["VALUE_LIMIT", "dead_letter", "is_dead_letters", "unsendable"]
 
 VALUE_LIMIT = 64 * 1024
 REASON_LIMIT = 2000
@@ -73,6 +73,11 @@ def _description(doc: Mapping[str, Any]) -> bytes:
         return _BRIEF.repr(dict(doc)).encode("utf-8", "backslashreplace")
     except Exception as error:  # noqa: BLE001 - anybody's __repr__; the letter must go out
         return f"<no description: {type(error).__name__}>".encode()
+
+
+def is_dead_letters(topic: str) -> bool:
+    """Whether a topic holds dead letters: what fails there has no other place to go."""
+    return topic.rpartition(".")[2] == SHORT_NAME
 
 
 def _topic_beside(topic: str) -> str:

@@ -7,6 +7,7 @@ in here: who calls decides when, and passes what hands on.
 
 from __future__ import annotations
 
+import heapq
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ Hand = Callable[[int, Record], bool]
 class _Entry:
     record: Record
     segment: Segment | None  # where it lies on disk, if it does
+
+    def __lt__(self, other: _Entry) -> bool:
+        return self.record.seq < other.record.seq
 
 
 class Outbox:
@@ -79,7 +83,7 @@ class Outbox:
         done = 0
         while done < limit and (entry := self._next()) is not None:
             if not self._give(entry):
-                self._again.insert(0, entry)
+                heapq.heappush(self._again, entry)
                 break
             done += 1
         return done
@@ -97,13 +101,12 @@ class Outbox:
         """A message was given back: it will be handed on again, before what is behind it."""
         entry = self._handed.pop(ticket, None)
         if entry is not None:
-            self._again.append(entry)
-            self._again.sort(key=lambda each: each.record.seq)
+            heapq.heappush(self._again, entry)
 
     def all_failed(self) -> None:
         """Everything that was handed on is to be handed on again."""
         self._again += self._handed.values()
-        self._again.sort(key=lambda each: each.record.seq)
+        heapq.heapify(self._again)
         self._handed.clear()
 
     def save(self) -> int:
@@ -114,7 +117,7 @@ class Outbox:
         memory = [e for e in (*self._again, *self._handed.values()) if e.segment is None]
         if not memory or self._spool is None:
             return len(memory)
-        memory.sort(key=lambda each: each.record.seq)
+        memory.sort()
         try:
             segments = self._spool.journal(each.record for each in memory)
         except OSError as error:
@@ -140,6 +143,11 @@ class Outbox:
         self.lost += lost
         return lost
 
+    def refused(self, ticket: int) -> None:
+        """A message can never be sent: it is lost."""
+        self.settled(ticket)
+        self.lost += 1
+
     def forsake(self) -> None:
         """Leave everything to the parent process; for a forked child."""
         if self._spool is not None:
@@ -147,7 +155,7 @@ class Outbox:
 
     def _next(self) -> _Entry | None:
         if self._again:
-            return self._again.pop(0)
+            return heapq.heappop(self._again)
         found = self._spool.next() if self._spool else None
         return None if found is None else _Entry(*found)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import ctypes
 import os
 import threading
 
@@ -19,7 +18,8 @@ _lock = threading.Lock()
 def process_producer(settings: Settings) -> Producer:
     """The producer that everything in this process shares; closed when the process ends.
 
-    There is one for each Kafka and spool that `settings` names. A forked child gets its own.
+    There is one for each Kafka and spool that `settings` names. In a forked child it begins
+    anew: what the parent has not sent stays the parent's.
     """
     which = f"{settings.kafka.model_dump_json()} {settings.spool_dir}"
     with _lock:
@@ -31,19 +31,13 @@ def process_producer(settings: Settings) -> Producer:
 def _close_all() -> None:
     for producer in _producers.values():
         producer.close()
-    _producers.clear()
 
 
-def _forget_in_child() -> None:
-    """The threads of librdkafka are not in the child: its producers are the parent's."""
+def _new_lock() -> None:
+    """In a forked child: another thread of the parent may have held it."""
     global _lock
     _lock = threading.Lock()
-    for producer in _producers.values():
-        producer.forsake()
-        # Destroying one would wait for threads that do not exist here.
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(producer))
-    _producers.clear()
 
 
 atexit.register(_close_all)
-os.register_at_fork(after_in_child=_forget_in_child)
+os.register_at_fork(after_in_child=_new_lock)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import os
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -15,7 +18,7 @@ from confluent_kafka import KafkaError, KafkaException
 from bluesky_plugins.messaging.codec import encode
 from bluesky_plugins.messaging.codes import FATAL, PURGED, REFUSED
 from bluesky_plugins.messaging.config import producer_config
-from bluesky_plugins.messaging.dead_letters import unsendable
+from bluesky_plugins.messaging.dead_letters import is_dead_letters, unsendable
 from bluesky_plugins.messaging.errors import (
     EncodingError,
     MessageTooLarge,
@@ -61,22 +64,29 @@ class Producer:
     def __init__(
         self, settings: Settings, *, client_id: str = "bluesky-plugins", spool: bool = True
     ) -> None:
+        self._settings = settings
+        self._spools = spool
         self._config = producer_config(settings, client_id)
         self._limit = int(self._config["message.max.bytes"])
+        self._last_seq = 0
+        self._generation = 0
+        self._begin()
+        _ALIVE.add(self)
+
+    def _begin(self) -> None:
+        settings = self._settings
+        self._inherited = False
         self._lock = threading.Lock()
         self._outage = Outage(logger, settings.kafka.address)
-        self._outbox = Outbox(self._hand, _open_spool(settings) if spool else None)
+        self._outbox = Outbox(self._hand, _open_spool(settings) if self._spools else None)
         self._receipts: dict[tuple[str, bytes, bytes], _Receipt] = {}
-        self._last_seq = 0
         self._retry_at = 0.0
         self._broken = False
-        self._closed = False
-        self._generation = 0
+        self._closing = self._closed = False
         self._kafka = self._connect()
         self._wake = threading.Event()
-        self._thread = threading.Thread(
-            target=self._tend, name=f"{client_id}-producer", daemon=True
-        )
+        name = f"{self._config['client.id']}-producer"
+        self._thread = threading.Thread(target=self._tend, name=name, daemon=True)
         self._thread.start()
 
     @property
@@ -104,6 +114,8 @@ class Producer:
         :param key: documents with the same key stay in order.
         :param name: name of the document.
         """
+        if self._inherited:
+            self._begin()
         try:
             value = self._encoded(key, name, doc)
         except EncodingError as error:
@@ -120,6 +132,8 @@ class Producer:
         :param timeout: seconds, at most.
         :returns: number of messages that are not acknowledged.
         """
+        if self._inherited:
+            return 0
         deadline = time.monotonic() + timeout
         self._kafka.poll(0)
         while self.unsent and self.healthy and time.monotonic() < deadline:
@@ -138,6 +152,8 @@ class Producer:
         :raises Undeliverable: if one cannot be encoded or is too large; sending it again is of
             no use.
         """
+        if self._inherited:
+            self._begin()
         deadline = time.monotonic() + timeout
         encoded = [(t, k.encode(), self._encoded(k, n, d)) for t, k, n, d in messages]
         receipts = [self._under_way(each, deadline) for each in encoded]
@@ -155,26 +171,32 @@ class Producer:
         :param timeout: seconds to wait for acknowledgements, if a broker answers.
         :returns: number of messages that are unsent.
         """
+        if self._inherited:
+            return 0
         with self._lock:
-            if self._closed:
+            if self._closing:
                 return 0
-            self._closed = True
-        self._wake.set()
-        unsent = self.flush(timeout)
-        self._thread.join()
+            self._closing = True
+        self.flush(timeout)
         with self._lock:
-            unsent = self._outbox.unsent
+            unsent = self.unsent
             # Written down first: from here on the process may be killed.
             self._outbox.close()
+            self._closed = True
             self._generation += 1
+        self._wake.set()
+        self._thread.join(2 * PROBE_SECONDS)
         if unsent:
             logger.warning("%d messages are unsent at the end", unsent)
         _abandon(self._kafka)
         return unsent
 
-    def forsake(self) -> None:
-        """Leave this producer to the parent process; for a forked child."""
+    def _leave_to_parent(self) -> None:
+        """In a forked child: librdkafka's threads are not here. Begin anew when used."""
+        # Destroying it would wait for those threads.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._kafka))
         self._outbox.forsake()
+        self._inherited = True
 
     def _encoded(self, key: str, name: str, doc: Mapping[str, Any]) -> bytes:
         value = encode(name, doc)
@@ -184,6 +206,9 @@ class Producer:
 
     def _put(self, topic: str, key: bytes, value: bytes) -> None:
         with self._lock:
+            if self._closed:
+                logger.error("LOST: a message for %s came after the producer was closed", topic)
+                return
             self._last_seq = max(self._last_seq + 1, time.time_ns())
             record = Record(self._last_seq, topic, key, value)
             self._outbox.put(record, keep=self._outage.away)
@@ -192,6 +217,8 @@ class Producer:
         self, topic: str, key: str, name: str, content: bytes | Mapping[str, Any], reason: str
     ) -> None:
         logger.error("not sent to %s: %s", topic, reason)
+        if is_dead_letters(topic):
+            return
         to, letter_key, letter_name, doc = unsendable(topic, key, name, content, reason)
         self._put(to, letter_key.encode(), encode(letter_name, doc))
 
@@ -202,6 +229,10 @@ class Producer:
         except BufferError:
             return False
         except KafkaException as error:
+            if error.args[0].code() in REFUSED:
+                logger.error("LOST: a message for %s: %s", record.topic, error)
+                self._outbox.refused(ticket)
+                return True
             self._note(error.args[0])
             self._retry_at = time.monotonic() + RETRY_SECONDS
             return False
@@ -280,7 +311,7 @@ class Producer:
     def _tend(self) -> None:
         """The background thread: reports, outages, the spool."""
         saved = False
-        while not self._closed or (self._outbox.waiting and self.healthy):
+        while not self._closed:
             self._wake.wait(ROOM_SECONDS if self._may_drain() else TEND_SECONDS)
             self._wake.clear()
             self._kafka.poll(0)
@@ -300,6 +331,8 @@ class Producer:
     def _drain(self) -> None:
         while self._may_drain():
             with self._lock:
+                if self._closed:
+                    return
                 done = self._outbox.drain(DRAIN_AT_ONCE)
             self._kafka.poll(0)
             if done < DRAIN_AT_ONCE:
@@ -307,7 +340,7 @@ class Producer:
 
     def _save(self) -> bool:
         with self._lock:
-            return self._outbox.save() == 0
+            return self._closed or self._outbox.save() == 0
 
     def _probe(self) -> None:
         """Nothing under way would show that the broker is back, so it is asked."""
@@ -324,6 +357,8 @@ class Producer:
         """After a fatal error librdkafka's producer is of no use: take a new one."""
         logger.error("Kafka's producer had a fatal error; a new one goes on")
         with self._lock:
+            if self._closed:
+                return
             old, self._kafka = self._kafka, self._connect()
             self._generation += 1
             self._broken = False
@@ -368,3 +403,15 @@ def _abandon(kafka: Any) -> None:
     """End a producer of librdkafka without waiting for what it still has."""
     kafka.purge()
     kafka.flush(PROBE_SECONDS)
+
+
+# What a forked child inherits.
+_ALIVE: weakref.WeakSet[Producer] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for producer in list(_ALIVE):
+        producer._leave_to_parent()  # noqa: SLF001 - of this module
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -391,9 +391,7 @@ def test_assignment_is_told_with_the_next_offsets_before_the_first_message(
 def test_two_topics_are_shared_out_alike(settings: Settings) -> None:
     told: dict[str, list[Any]] = {"0": [], "1": []}
     members = [
-        consumer_of(
-            settings, "adaptive", "suggestions", instance=i, on_assign=told[i].append
-        )
+        consumer_of(settings, "adaptive", "suggestions", instance=i, on_assign=told[i].append)
         for i in told
     ]
 
