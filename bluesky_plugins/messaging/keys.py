@@ -53,13 +53,14 @@ class Keys:
         if name == "stop":
             self._forget(uid)
         elif name in ("descriptor", "resource", "stream_resource") and uid in self._runs:
-            self._parts[doc["uid"]] = uid
-            run.names.add(doc["uid"])
+            part = str(doc.get("uid", ""))
+            self._parts[part] = uid
+            run.names.add(part)
         return run
 
     def _opened(self, doc: Mapping[str, Any]) -> RunKey:
         batch = doc.get("batch_id")
-        run = RunKey(doc["uid"], None if batch is None else str(batch))
+        run = RunKey(str(doc.get("uid", "")), None if batch is None else str(batch))
         self._runs[run.uid] = run
         while len(self._runs) > self._max_open:
             self._forget(next(iter(self._runs)))
@@ -84,6 +85,6 @@ class Keys:
 def _named(name: str, doc: Mapping[str, Any]) -> Iterable[str]:
     """Uids of other documents that this one names."""
     if name == "bulk_events":
-        return (e["descriptor"] for events in doc.values() for e in events)
+        return (str(e.get("descriptor")) for events in doc.values() for e in events)
     keys = ("descriptor", "resource", "stream_resource")
-    return (doc[key] for key in keys if key in doc)
+    return (str(doc[key]) for key in keys if key in doc)

@@ -2,6 +2,7 @@
 
 from bluesky_plugins.testing import batches
 from bluesky_plugins.testing.batches import Bench
+from bluesky_plugins.testing.bus import FakeBus, FakeConsumer, FakeProducer, FakeReader
 from bluesky_plugins.testing.recording import (
     MemoryDocumentStore,
     MemoryLetterBox,
@@ -18,6 +19,10 @@ from bluesky_plugins.testing.suggestions import (
 
 __all__ = [
     "Bench",
+    "FakeBus",
+    "FakeConsumer",
+    "FakeProducer",
+    "FakeReader",
     "FakeRecommender",
     "FakeSuggestions",
     "MemoryDocumentStore",
