@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from bluesky_plugins.adaptive.kafka_channel import KafkaSuggestions
     from bluesky_plugins.adaptive.redis_channel import RedisSuggestions
     from bluesky_plugins.adaptive.replay import Difference, ReplayReport, replay_batch
-    from bluesky_plugins.adaptive.service import RecommenderService, serve_recommender
+    from bluesky_plugins.adaptive.service import RecommenderService
+    from bluesky_plugins.adaptive.serving import serve_recommender
     from bluesky_plugins.adaptive.store import BatchStore
     from bluesky_plugins.adaptive.views import list_batches, show_batch
 
@@ -64,7 +65,7 @@ _LAZY = {
     "list_batches": "views",
     "recommender_factory": "in_process",
     "replay_batch": "replay",
-    "serve_recommender": "service",
+    "serve_recommender": "serving",
     "show_batch": "views",
 }
 

@@ -8,8 +8,6 @@ read again from its beginning.
 from __future__ import annotations
 
 import queue
-import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -37,14 +35,13 @@ from bluesky_plugins.messaging import (
     BrokerUnreachable,
     CommitFailed,
     Consumer,
-    Fenced,
     Message,
     Producer,
     make_topics,
 )
-from bluesky_plugins.settings import Settings, load_settings
+from bluesky_plugins.settings import Settings
 
-__all__ = ["RecommenderService", "serve_recommender"]
+__all__ = ["RecommenderService"]
 
 log = structlog.get_logger(__name__)
 SERVICE = "recommender"
@@ -121,17 +118,17 @@ class RecommenderService:
         self._generation = 0
         self._caught_up = False
         self._early: list[Message] = []
+        self._writes: list[Write] = []
         self._ticked = 0.0
         self._marked = False
         self._paused = False
         self._failure: BaseException | None = None
+        self._door: HttpDoor | None = None
 
     @property
     def http_address(self) -> tuple[str, int] | None:
         """Host and port of the HTTP API, while it is served."""
         return self._door.address if self._door else None
-
-    _door: HttpDoor | None = None
 
     def stop(self) -> None:
         """Have `run` return; may be called from any thread or a signal handler."""
@@ -147,7 +144,9 @@ class RecommenderService:
             cannot, be bound to its address.
         :raises bluesky_plugins.messaging.MessagingError: if Kafka refuses this service.
         """
-        producer = Producer(self.settings, client_id=f"{SERVICE}-{self._instance}", spool=False)
+        producer = Producer(
+            self.settings, client_id=f"{SERVICE}-{self.settings.adaptive.instance}", spool=False
+        )
         self._producer = producer
         # A thread, because a last commit to a Kafka that is away cannot be broken off.
         work = threading.Thread(target=self._work, name=SERVICE, daemon=True)
@@ -171,10 +170,6 @@ class RecommenderService:
             self._stopping.set()
             self._producer.close(0.5)
             self.store.close()
-
-    @property
-    def _instance(self) -> str:
-        return self.settings.adaptive.instance
 
     @contextmanager
     def _http(self) -> Iterator[None]:
@@ -242,6 +237,7 @@ class RecommenderService:
             self._mark()
         if self._deliver() and not messages and not busy:
             self.keeper.project()
+        self._hand_on()
 
     def _read(self, message: Message) -> None:
         key = (message.topic, message.partition)
@@ -297,8 +293,13 @@ class RecommenderService:
         self._outgoing.bury(message, reason, SERVICE)
 
     def write(self, write: Write) -> None:
-        """Have a record stored."""
-        self.writer.put(write)
+        """Have a record stored, when what is to be sent is sent."""
+        self._writes.append(write)
+
+    def _hand_on(self) -> None:
+        writes, self._writes = self._writes, []
+        for write in writes:
+            self.writer.put(write)
 
     def load(self, batch_id: str, met: Cause) -> None:
         """Read the log of a batch up to where it was met."""
@@ -373,6 +374,7 @@ class RecommenderService:
             if offset != place.committed:
                 offsets[topic, partition] = offset
         if offsets:
+            self._hand_on()
             self._marked = True
             self.writer.put(Mark(offsets, self._generation))
 
@@ -397,26 +399,6 @@ class RecommenderService:
         self._marked = False
         if delivered:
             self._mark()
+        self._hand_on()
         if self.writer.stop(1.0):
             self._hear(0.0)
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
-def serve_recommender(settings: Settings | None = None) -> int:
-    """Run the service until SIGTERM or SIGINT.
-
-    :return: the exit status: 0, or 1 if another service took this one's place in the group.
-    """
-    service = RecommenderService(settings or load_settings(), ready=_say)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: service.stop())
-    try:
-        service.run()
-    except Fenced as error:
-        log.error("another service runs as this instance", reason=str(error))
-        return 1
-    return 0
