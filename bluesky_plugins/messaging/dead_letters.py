@@ -13,6 +13,7 @@ from bluesky_plugins.messaging.message import Message
 __all__ = ["VALUE_LIMIT", "dead_letter", "is_dead_letters", "unsendable"]
 
 VALUE_LIMIT = 64 * 1024
+KEY_LIMIT = 1000
 REASON_LIMIT = 2000
 NAMESPACE = uuid.UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
 # `<beamline>.bluesky.<name>`: the dead letters lie beside the topic that they come from.
@@ -37,7 +38,7 @@ def dead_letter(
     source = f"{message.topic}/{message.partition}/{message.offset}"
     doc = _letter(source, reason, service, message.key, message.value)
     doc |= {"topic": message.topic, "partition": message.partition, "offset": message.offset}
-    key = (message.key or b"").decode("utf-8", "replace") or source
+    key = (message.key or b"")[:KEY_LIMIT].decode("utf-8", "replace") or source
     return _topic_beside(message.topic), key, "dead_letter", doc
 
 

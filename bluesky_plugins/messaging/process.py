@@ -23,9 +23,10 @@ def process_producer(settings: Settings) -> Producer:
     """
     which = f"{settings.kafka.model_dump_json()} {settings.spool_dir}"
     with _lock:
-        if which not in _producers:
-            _producers[which] = Producer(settings)
-        return _producers[which]
+        producer = _producers.get(which)
+        if producer is None or producer.closed:
+            producer = _producers[which] = Producer(settings)
+        return producer
 
 
 def _close_all() -> None:

@@ -104,6 +104,11 @@ class Producer:
         """Whether a broker answers, as far as is known."""
         return not self._outage.away
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closing
+
     def send(self, topic: str, key: str, name: str, doc: Mapping[str, Any]) -> None:
         """Send a document, and return at once. Never raises for what is wrong with it.
 

@@ -116,13 +116,13 @@ class Segment:
         self._offset = self.size
         self.unread = 0
 
-    def damaged(self) -> None:
-        """Set the rest aside, for a person to look at."""
+    def set_aside(self, folder: Path) -> None:
+        """Give up what is unread: the file goes to `folder`, for a person to look at."""
         self.left -= self.unread
         self.skip_all()
         self.sealed = True
         self._let_go()
-        self.path = self.path.rename(self.path.with_suffix(".damaged"))
+        self.path = self.path.rename(folder / f"{self.path.stem}.damaged")
 
     def seal(self) -> None:
         """End the writing."""

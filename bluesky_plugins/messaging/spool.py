@@ -96,24 +96,33 @@ class Spool:
         :raises OSError: as `append`.
         """
         self._seal()
-        firsts = sorted(segment.first for segment in self._segments)
         out: list[Segment] = []
-        segment: Segment | None = None
+        try:
+            self._journal(records, out)
+        except OSError:
+            # What is half written down would be sent twice.
+            for segment in dict.fromkeys(out):
+                self._remove(segment)
+            raise
+        for segment in dict.fromkeys(out):
+            segment.seal()
+        return out
+
+    def _journal(self, records: Iterable[Record], out: list[Segment]) -> None:
+        firsts = sorted(segment.first for segment in self._segments)
         for record in records:
             # A segment is read as a whole: it must not reach over the start of another.
             place = bisect.bisect(firsts, record.seq)
-            if segment is None or place != bisect.bisect(firsts, segment.first):
-                segment = self._begin(record)
-            self._write(segment, record)
-            segment.skip_all()
-            out.append(segment)
-        for each in set(out):
-            each.seal()
-        return out
+            if not out or place != bisect.bisect(firsts, out[-1].first):
+                out.append(self._begin(record))
+            else:
+                out.append(out[-1])
+            self._write(out[-1], record)
+            out[-1].skip_all()
 
     def next(self) -> tuple[Record, Segment] | None:
         """The oldest record that was not given yet, and where it lies; None if there is none."""
-        for segment in self._segments:
+        for segment in list(self._segments):
             while segment.unread:
                 record = segment.read()
                 if record is not None:
@@ -124,7 +133,7 @@ class Spool:
     def release(self, segment: Segment) -> None:
         """A record of this segment is acknowledged; the last one removes it."""
         segment.left -= 1
-        if segment.left <= 0 and segment.sealed:
+        if segment.left <= 0 and segment.sealed and segment in self._segments:
             self._remove(segment)
 
     def close(self, keep: Callable[[Segment, Record], bool]) -> None:
@@ -178,9 +187,8 @@ class Spool:
     def _give_up(self, segment: Segment) -> None:
         """The rest of a segment cannot be read: keep the file for a person."""
         logger.error("%d unsent messages in %s cannot be read", segment.unread, segment.path)
-        segment.damaged()
-        if segment.left <= 0:
-            self._segments.remove(segment)
+        segment.set_aside(self._root)
+        self._segments.remove(segment)
 
     def _own(self) -> Path:
         """This process's folder, made and locked when it is first needed."""

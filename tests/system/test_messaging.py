@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -681,3 +682,25 @@ def test_echo_for_people_outside_shows_documents_and_garbage(
     assert "event" in document
     assert "'n': 7" in document
     assert "GARBAGE" in garbage
+
+
+def test_echo_shows_what_comes_and_what_is_there(settings: Settings, producer: Producer) -> None:
+    from bluesky_plugins.callbacks import echo_lines
+
+    send_numbers(producer, settings.topic("documents"), 0, 2)
+    producer.flush(SECONDS)
+    there = list(echo_lines(settings, from_beginning=True, as_json=True, max_messages=2))
+    ready, found = threading.Event(), []
+
+    def watch() -> None:
+        topics = ("documents", "adaptive")
+        found.extend(echo_lines(settings, topics=topics, max_messages=2, ready=ready))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    assert ready.wait(SECONDS)
+    send_numbers(producer, settings.topic("documents"), 2, 3)
+    send_numbers(producer, settings.topic("adaptive"), 3, 4)
+    thread.join(SECONDS)
+    assert [json.loads(line)["doc"]["n"] for line in there] == [0, 1]
+    assert sorted(line.split()[1] for line in found) == ["adaptive", "documents"]

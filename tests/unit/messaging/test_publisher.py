@@ -1,0 +1,71 @@
+from typing import Any
+
+import pytest
+from bluesky import RunEngine
+from bluesky.plans import count
+from bluesky.run_engine import DocumentNames
+from ophyd.sim import det
+
+from bluesky_plugins.messaging import KafkaPublisher, decode
+from bluesky_plugins.settings import Settings
+from bluesky_plugins.testing import FakeBus, FakeProducer
+
+SETTINGS = Settings(beamline="unit")
+
+
+@pytest.fixture
+def bus() -> FakeBus:
+    return FakeBus([SETTINGS.topic(name) for name in ("documents", "adaptive")] + ["my.topic"])
+
+
+def publisher(bus: FakeBus, topic: str = "documents") -> KafkaPublisher:
+    return KafkaPublisher(topic, settings=SETTINGS, producer=FakeProducer(bus))  # type: ignore[arg-type]
+
+
+def keyed(bus: FakeBus, topic: str) -> list[tuple[str, str]]:
+    found = bus.messages(topic)
+    return [((m.key or b"").decode(), decode(m.value)[0]) for m in found]
+
+
+def test_documents_of_a_run_are_keyed_by_its_uid(bus: FakeBus) -> None:
+    engine = RunEngine({})
+    engine.subscribe(publisher(bus))
+    (uid,) = engine(count([det], 2))
+    names = ["start", "descriptor", "event", "event", "stop"]
+    assert keyed(bus, "unit.bluesky.documents") == [(uid, name) for name in names]
+
+
+def test_adaptive_topic_gets_only_runs_of_a_batch_keyed_by_it(bus: FakeBus) -> None:
+    engine = RunEngine({})
+    engine.subscribe(publisher(bus, "adaptive"))
+    engine(count([det]))
+    engine(count([det]), batch_id="b")
+    names = ["start", "descriptor", "event", "stop"]
+    assert keyed(bus, "unit.bluesky.adaptive") == [("b", name) for name in names]
+
+
+def test_batch_events_and_commands_are_keyed_by_their_batch(bus: FakeBus) -> None:
+    adaptive = publisher(bus, "adaptive")
+    adaptive.batch_event({"batch_id": "b", "event": "opened"})
+    adaptive.command({"batch_id": "b", "command": "stop"})
+    assert keyed(bus, "unit.bluesky.adaptive") == [("b", "batch_event"), ("b", "command")]
+
+
+def test_name_with_a_dot_is_the_full_one(bus: FakeBus) -> None:
+    publisher(bus, "my.topic")("start", {"uid": "1"})
+    assert keyed(bus, "my.topic") == [("1", "start")]
+
+
+def test_names_may_be_members_of_an_enumeration(bus: FakeBus) -> None:
+    publisher(bus)(DocumentNames.start, {"uid": "1"})  # type: ignore[arg-type]
+    assert keyed(bus, "unit.bluesky.documents") == [("1", "start")]
+
+
+@pytest.mark.parametrize(
+    ("name", "doc"),
+    [("start", {}), ("event", {}), ("descriptor", {"run_start": "1"}), ("what", {"a": object()})],
+)
+def test_document_that_is_none_does_not_raise_into_the_run_engine(
+    bus: FakeBus, name: str, doc: dict[str, Any]
+) -> None:
+    publisher(bus)(name, doc)
