@@ -1,0 +1,68 @@
+"""The reference pages say what the code does. Run this file to write them anew."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, TypeAdapter
+
+from bluesky_plugins.adaptive import BatchEvent, Command, Result, Suggestion, Waiting
+from bluesky_plugins.settings import Settings
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+INTRODUCTION = """\
+# Settings
+
+In the YAML file as `section: {field: value}`, in the environment as
+`BLUESKY_PLUGINS_<SECTION>__<FIELD>`, and as options of the services that use them.
+"""
+
+
+def shown(default: Any) -> str:
+    return "" if default is None else f"`{json.dumps(default, default=str)}`"
+
+
+def settings_page() -> str:
+    lines = [INTRODUCTION]
+    for section, info in Settings.model_fields.items():
+        value = info.get_default(call_default_factory=True, validated_data={})
+        if not isinstance(value, BaseModel):
+            lines.append(f"`{section}` (default {shown(value)}): {info.description}.\n")
+            continue
+        lines += [f"## {section}", "", "| field | default | what |", "| --- | --- | --- |"]
+        for field, about in type(value).model_fields.items():
+            default = about.get_default(call_default_factory=True, validated_data={})
+            lines.append(f"| `{field}` | {shown(default)} | {about.description} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def messages_schema() -> str:
+    """What travels on `adaptive` and `suggestions` besides Bluesky's own documents."""
+    kinds = {
+        "batch_event": BatchEvent,
+        "command": Command,
+        "result": Result,
+        "suggestion": Suggestion,
+        "waiting": Waiting,
+    }
+    schemas = {name: TypeAdapter(kind).json_schema() for name, kind in kinds.items()}
+    return json.dumps(schemas, indent=2, sort_keys=True) + "\n"
+
+
+PAGES = {"settings.md": settings_page, "adaptive-messages.schema.json": messages_schema}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_reference_says_what_the_code_does(name: str) -> None:
+    assert (REFERENCE / name).read_text() == PAGES[name](), (
+        "write the reference anew: python tests/unit/test_reference.py"
+    )
+
+
+if __name__ == "__main__":
+    for name, render in PAGES.items():
+        (REFERENCE / name).write_text(render())
