@@ -38,7 +38,7 @@ def measure(settings: Settings) -> list[tuple[str, str, float]]:
     ours = KafkaPublisher("documents", settings=settings, producer=producer)
     theirs = Publisher(
         topic=settings.topic("documents"),
-        bootstrap_servers=[settings.kafka.address],
+        bootstrap_servers=settings.kafka.address,
         key=uuid4().hex,
         producer_config={"acks": 1, "enable.idempotence": False, "request.timeout.ms": 5000},
     )

@@ -50,13 +50,17 @@ def _connects(key: str) -> bool:
 
 
 def producer_config(settings: Settings, client_id: str) -> dict[str, Any]:
-    """Idempotent, nothing expires, nothing waits to be gathered."""
+    """Idempotent, and nothing expires."""
     return {
         **_common(settings, client_id),
         "enable.idempotence": True,
         "acks": "all",
         "message.timeout.ms": 0,
-        "linger.ms": 0,
+        # A request for each document costs a scan 8 % more than one for what comes in 5 ms.
+        # What is waited for goes out at once (`send(soon=True)`, `flush`, `deliver`).
+        "linger.ms": 5,
+        # Measured: half the time a message, and not slower where it does not shrink.
+        "compression.type": "lz4",
         "message.max.bytes": settings.kafka.max_message_bytes,
         "queue.buffering.max.messages": 100_000,
         "queue.buffering.max.kbytes": 65_536,

@@ -22,13 +22,13 @@ from bluesky_plugins.messaging.dead_letters import is_dead_letters, unsendable
 from bluesky_plugins.messaging.errors import (
     EncodingError,
     MessageTooLarge,
-    MessagingError,
     NotDelivered,
 )
 from bluesky_plugins.messaging.outage import Outage
 from bluesky_plugins.messaging.outbox import Outbox
+from bluesky_plugins.messaging.receipt import Receipt
 from bluesky_plugins.messaging.segment import Record
-from bluesky_plugins.messaging.spool import Spool
+from bluesky_plugins.messaging.spool import open_spool
 from bluesky_plugins.settings import Settings
 
 __all__ = ["Producer"]
@@ -48,6 +48,8 @@ DRAIN_AT_ONCE = 100
 # A single question, or look at the delivery reports, s.
 PROBE_SECONDS = 1.0
 REPORT_SECONDS = 0.01
+# While librdkafka flushes it sends at once; it needs no longer than this to begin, s.
+SOON_SECONDS = 0.001
 
 
 class Producer:
@@ -78,8 +80,8 @@ class Producer:
         self._inherited = False
         self._lock = threading.Lock()
         self._outage = Outage(logger, settings.kafka.address)
-        self._outbox = Outbox(self._hand, _open_spool(settings) if self._spools else None)
-        self._receipts: dict[tuple[str, bytes, bytes], _Receipt] = {}
+        self._outbox = Outbox(self._hand, open_spool(settings) if self._spools else None)
+        self._receipts: dict[tuple[str, bytes, bytes], Receipt] = {}
         self._retry_at = 0.0
         self._broken = False
         self._closing = self._closed = False
@@ -109,7 +111,9 @@ class Producer:
         """Whether `close` was called."""
         return self._closing
 
-    def send(self, topic: str, key: str, name: str, doc: Mapping[str, Any]) -> None:
+    def send(
+        self, topic: str, key: str, name: str, doc: Mapping[str, Any], *, soon: bool = False
+    ) -> None:
         """Send a document, and return at once. Never raises for what is wrong with it.
 
         A document that cannot be encoded, or is larger than the broker takes, is logged and
@@ -118,6 +122,8 @@ class Producer:
         :param topic: full name.
         :param key: documents with the same key stay in order.
         :param name: name of the document.
+        :param soon: somebody waits for it: it is not gathered with others for some
+            milliseconds. This may take up to a millisecond.
         """
         if self._inherited:
             self._begin()
@@ -129,7 +135,10 @@ class Producer:
             self._bury(topic, key, name, encode(name, doc), str(error))
         else:
             self._put(topic, key.encode(), value)
-        self._kafka.poll(0)
+        if soon and self.healthy:
+            self._kafka.flush(SOON_SECONDS)
+        else:
+            self._kafka.poll(0)
 
     def flush(self, timeout: float) -> int:
         """Wait until everything is acknowledged, or nobody answers.
@@ -144,7 +153,7 @@ class Producer:
         while self.unsent and self.healthy and time.monotonic() < deadline:
             if self._outbox.waiting:
                 self._wake.set()
-            self._kafka.poll(REPORT_SECONDS)
+            self._kafka.flush(REPORT_SECONDS)
         return self.unsent
 
     def deliver(self, messages: Iterable[Outgoing], timeout: float) -> None:
@@ -166,7 +175,7 @@ class Producer:
             if time.monotonic() >= deadline:
                 missing = sum(not receipt.done for receipt in receipts)
                 raise NotDelivered(f"{missing} of {len(receipts)} messages after {timeout} s")
-            self._kafka.poll(REPORT_SECONDS)
+            self._kafka.flush(REPORT_SECONDS)
         for receipt in receipts:
             receipt.raise_error()
 
@@ -262,7 +271,7 @@ class Producer:
                 self._outbox.failed(ticket)
                 self._retry_at = time.monotonic() + RETRY_SECONDS
 
-    def _under_way(self, message: tuple[str, bytes, bytes], deadline: float) -> _Receipt:
+    def _under_way(self, message: tuple[str, bytes, bytes], deadline: float) -> Receipt:
         """A message's receipt: the one of its first copy if that is still under way."""
         while True:
             with self._lock:
@@ -275,9 +284,9 @@ class Producer:
                 raise NotDelivered("the queue of unsent messages is full")
             self._kafka.poll(REPORT_SECONDS)
 
-    def _produced(self, message: tuple[str, bytes, bytes]) -> _Receipt | None:
+    def _produced(self, message: tuple[str, bytes, bytes]) -> Receipt | None:
         topic, key, value = message
-        receipt = _Receipt()
+        receipt = Receipt()
         report = partial(self._received, self._generation, message, receipt)
         try:
             self._kafka.produce(topic, value, key, on_delivery=report)
@@ -292,7 +301,7 @@ class Producer:
         self,
         generation: int,
         message: tuple[str, bytes, bytes],
-        receipt: _Receipt,
+        receipt: Receipt,
         error: KafkaError | None,
         _: Any,
     ) -> None:
@@ -370,38 +379,6 @@ class Producer:
             self._receipts.clear()
             self._outbox.all_failed()
         _abandon(old)
-
-
-class _Receipt:
-    """What became of a message that `deliver` sent."""
-
-    def __init__(self) -> None:
-        self.done = False
-        self._error: KafkaError | None = None
-
-    def settle(self, error: KafkaError | None) -> None:
-        self._error = error
-        self.done = True
-
-    def raise_error(self) -> None:
-        if self._error is None:
-            return
-        kind: type[MessagingError] = NotDelivered
-        if self._error.code() in REFUSED:
-            kind = MessageTooLarge
-        raise kind(str(self._error))
-
-
-def _open_spool(settings: Settings) -> Spool | None:
-    spool = Spool(settings.spool_dir, settings.kafka.spool_max_mb * 1_000_000)
-    try:
-        found = spool.take_over()
-    except OSError as error:
-        logger.error("the spool %s cannot be read: %s", settings.spool_dir, error)
-        return spool
-    if found:
-        logger.warning("%d messages that an earlier process could not send are sent now", found)
-    return spool
 
 
 def _abandon(kafka: Any) -> None:

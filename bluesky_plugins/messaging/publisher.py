@@ -16,6 +16,8 @@ __all__ = ["KafkaPublisher"]
 logger = logging.getLogger(__name__)
 
 ADAPTIVE = "adaptive"
+# After these a plan waits for an answer.
+AWAITED = frozenset(("stop", "event", "event_page"))
 
 
 class KafkaPublisher:
@@ -54,17 +56,18 @@ class KafkaPublisher:
         run = self._keys.run_of(name, doc)
         if self._by_batch:
             if run is not None and run.batch_id is not None:
-                self._producer.send(self.topic, run.batch_id, name, doc)
+                soon = name in AWAITED
+                self._producer.send(self.topic, run.batch_id, name, doc, soon=soon)
             return
         self._producer.send(self.topic, run.uid if run else "", name, doc)
 
     def batch_event(self, doc: Mapping[str, Any]) -> None:
         """Send what a plan says of its batch, keyed by the document's `batch_id`."""
-        self._producer.send(self.topic, str(doc["batch_id"]), "batch_event", doc)
+        self._producer.send(self.topic, str(doc["batch_id"]), "batch_event", doc, soon=True)
 
     def command(self, doc: Mapping[str, Any]) -> None:
         """Send what a person asks of a batch, keyed by the document's `batch_id`."""
-        self._producer.send(self.topic, str(doc["batch_id"]), "command", doc)
+        self._producer.send(self.topic, str(doc["batch_id"]), "command", doc, soon=True)
 
     def flush(self, timeout: float) -> int:
         """Wait until everything is acknowledged, at most `timeout` seconds.

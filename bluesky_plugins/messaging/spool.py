@@ -21,8 +21,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from bluesky_plugins.messaging.segment import Record, Segment
+from bluesky_plugins.settings import Settings
 
-__all__ = ["Spool", "SpoolFull"]
+__all__ = ["Spool", "SpoolFull", "open_spool"]
 
 logger = logging.getLogger(__name__)
 
@@ -224,3 +225,16 @@ class Spool:
             return 0
         bisect.insort(self._segments, segment, key=lambda each: each.first)
         return segment.left
+
+
+def open_spool(settings: Settings) -> Spool:
+    """The spool of this process, with what is left of processes that are gone."""
+    spool = Spool(settings.spool_dir, settings.kafka.spool_max_mb * 1_000_000)
+    try:
+        found = spool.take_over()
+    except OSError as error:
+        logger.error("the spool %s cannot be read: %s", settings.spool_dir, error)
+        return spool
+    if found:
+        logger.warning("%d messages that an earlier process could not send are sent now", found)
+    return spool

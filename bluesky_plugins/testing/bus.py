@@ -96,7 +96,9 @@ class FakeProducer:
         """Whether the bus answers."""
         return not self._bus.down
 
-    def send(self, topic: str, key: str, name: str, doc: Mapping[str, Any]) -> None:
+    def send(
+        self, topic: str, key: str, name: str, doc: Mapping[str, Any], *, soon: bool = False
+    ) -> None:
         """Send; what cannot be encoded stands in `refused`."""
         try:
             self._kept.append((topic, key.encode(), encode(name, doc)))

@@ -263,7 +263,7 @@ def test_document_that_only_the_broker_finds_too_large_is_a_dead_letter(
     topic = settings.topic("documents")
     producer = Producer(settings)
     send_numbers(producer, topic, 0, 100)
-    producer.send(topic, "key", "event", {"big": "x" * 2_000_000})
+    producer.send(topic, "key", "event", {"big": os.urandom(2_000_000)})
     send_numbers(producer, topic, 100, 200)
     assert producer.flush(SECONDS) == 0
     assert producer.close() == 0
@@ -283,6 +283,25 @@ def test_document_that_cannot_be_encoded_is_a_dead_letter(
     assert producer.flush(SECONDS) == 0
     [(_, letter)] = read_all(settings, settings.topic("dead_letters"), 1)
     assert "object does not travel" in letter["reason"]
+
+
+def test_awaited_document_is_not_gathered_with_others(
+    make_settings: Callable[..., Settings],
+) -> None:
+    kafka = {"producer_config": {"linger.ms": 60_000}}
+    settings = make_settings(kafka=kafka, mongo={"uri": None}, redis={"url": None})
+    make_topics(settings)
+    reader = TopicReader(settings, settings.topic("adaptive"))
+    reader.start("end", SECONDS)
+    producer = Producer(settings)
+
+    def arrives() -> bool:
+        producer.send(settings.topic("adaptive"), "b", "stop", {}, soon=True)
+        return bool(reader.poll(1, 0.2))
+
+    assert until(arrives)
+    reader.close()
+    producer.close()
 
 
 def test_deliver_returns_when_all_is_acknowledged(settings: Settings) -> None:
