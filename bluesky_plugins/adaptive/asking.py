@@ -25,6 +25,7 @@ __all__ = [
     "Suggest",
     "extended",
     "unrolled",
+    "values_of",
 ]
 
 
@@ -112,17 +113,21 @@ def _method(recommender: Any, *names: str) -> Callable[..., Any]:
     raise TypeError(f"{type(recommender).__name__} has no method {' or '.join(names)}")
 
 
-def _values(answer: Any, keys: Sequence[str]) -> dict[str, float]:
-    """A recommender's answer, zipped on the keys.
+def values_of(answer: Any, keys: Sequence[str]) -> dict[str, float]:
+    """A recommender's answer, zipped on the keys; they may be NaN or infinite.
 
+    :param answer: a number, one number for each key in any shape of one point, or a mapping.
     :raises ValueError: if it is no number, or not one for each key.
     """
-    if isinstance(answer, Mapping):
-        answer = [answer.get(key) for key in keys]
+    given = [answer.get(key) for key in keys] if isinstance(answer, Mapping) else answer
     try:
-        values = np.asarray(answer, dtype=float)
+        found = np.asarray(given)
     except (TypeError, ValueError):
-        raise ValueError(f"suggested {answer!r:.80}, which is no point") from None
+        found = np.array("")
+    # Texts, booleans and complex numbers would become floats without a word.
+    if found.dtype.kind not in "iuf":
+        raise ValueError(f"suggested {answer!r:.80}, which is no point")
+    values = found.astype(float)
     # suggest(1) may give one point, or a list with one point in it.
     if values.ndim > 2 or (values.ndim == 2 and values.shape[0] != 1) or values.size != len(keys):
         raise ValueError(
@@ -202,7 +207,7 @@ class Asked:
         for attempt in range(retries + 1):
             answer = _method(self._recommender, "suggest", "ask")(1)
             try:
-                values = _values(answer, self.independent_keys)
+                values = values_of(answer, self.independent_keys)
             except ValueError as error:
                 return Failed(f"recommender {self.name} {error}")
             bad = [f"{key} is {value}" for key, value in values.items() if not math.isfinite(value)]

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bluesky_plugins.adaptive.recommenders import NoRecommendation, RequestPause
+from bluesky_plugins.adaptive.asking import values_of
+from bluesky_plugins.adaptive.recommenders import NoRecommendation
 
 __all__ = ["InProcessRecommender", "PutQueue", "recommender_factory"]
 
@@ -17,7 +18,10 @@ class PutQueue(Protocol):
     """Where answers are put."""
 
     def put(self, answer: Any) -> Any:
-        """Take a dict of positions, None (no more), or a RequestPause."""
+        """Take a dict of positions, None (no more), or an exception.
+
+        A RequestPause pauses the plan, any other is raised in it.
+        """
 
 
 def recommender_factory(
@@ -52,7 +56,8 @@ def recommender_factory(
 class InProcessRecommender:
     """The callback: gathers a run's rows and answers once, after its successful stop.
 
-    Runs without a `batch_count` are none of its business.
+    Runs without a `batch_count` are none of its business. What goes wrong is an answer too: an
+    exception in a callback would keep the stop document from the callbacks after it.
     """
 
     def __init__(
@@ -104,14 +109,21 @@ class InProcessRecommender:
 
     def _descriptor(self, doc: Mapping[str, Any]) -> None:
         wanted = {*self._independent, *self._dependent}
-        if doc["run_start"] in self._rows and wanted <= set(doc["data_keys"]):
-            self._runs[doc["uid"]] = doc["run_start"]
+        run = doc["run_start"]
+        if run not in self._rows:
+            return
+        # In event mode every event of the primary stream is answered, if only by an error.
+        due = run in self._by_event and doc.get("name") == "primary"
+        if due or wanted <= set(doc["data_keys"]):
+            self._runs[doc["uid"]] = run
 
     def _event(self, doc: Mapping[str, Any]) -> None:
         run = self._runs.get(doc["descriptor"])
         if run is None:
             return
-        self._rows[run].append(doc["data"])
+        wanted = {*self._independent, *self._dependent}
+        if wanted <= set(doc["data"]):
+            self._rows[run].append(doc["data"])
         if run in self._by_event:
             self._finish(run, self._by_event[run] + doc["seq_num"] - 1)
 
@@ -137,20 +149,28 @@ class InProcessRecommender:
         if count > self._max_count:
             self._answers.put(None)
             return
-        if rows:
-            self._ingest(_table(rows, self._independent), _table(rows, self._dependent))
-        self._answer()
+        self._answers.put(self._next(rows))
 
     def _answer(self) -> None:
+        self._answers.put(self._next(None))
+
+    def _next(self, rows: Sequence[Mapping[str, Any]] | None) -> Any:
+        """The answer, after `rows` were taken in; None: there are none to take in."""
         try:
-            point = np.atleast_1d(np.asarray(self._suggest(1), dtype=float)).ravel()
+            if rows is not None:
+                self._take_in(rows)
+            return values_of(self._suggest(1), self._independent)
         except NoRecommendation:
-            self._answers.put(None)
-        except RequestPause as pause:
-            self._answers.put(pause)
-        else:
-            pairs = zip(self._independent, point.tolist(), strict=True)
-            self._answers.put(dict(pairs))
+            return None
+        # A RequestPause too. The plan says what it is about.
+        except Exception as error:  # noqa: BLE001
+            return error
+
+    def _take_in(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        if not rows:
+            keys = ", ".join([*self._independent, *self._dependent])
+            raise LookupError(f"nothing was measured that has all the keys {keys}")
+        self._ingest(_table(rows, self._independent), _table(rows, self._dependent))
 
 
 def _table(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> Any:

@@ -9,6 +9,8 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from bluesky_plugins.adaptive.channel import ANSWER, LARGEST_BACKLOG, AnswerReader
 from bluesky_plugins.settings import load_settings
 
@@ -51,8 +53,14 @@ class RedisSuggestions:
         return self._made
 
     def put(self, answer: Any) -> None:
-        """Put an answer: a dict of positions, or None."""
-        self.client.lpush(self.key, json.dumps(answer))
+        """Put an answer: a dict of positions, or None.
+
+        :raises TypeError: if it is no JSON, numpy's numbers and arrays aside.
+        :raises Exception: the answer itself if it is one: the list has no word for it.
+        """
+        if isinstance(answer, Exception):
+            raise answer
+        self.client.lpush(self.key, json.dumps(answer, default=_plain))
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """The newest answer.
@@ -88,6 +96,13 @@ class RedisSuggestions:
         if from_beginning:
             raise ValueError("the Redis list keeps no past suggestions: it cannot serve resume=")
         return RedisReader(self)
+
+
+def _plain(value: Any) -> Any:
+    """A number or array of numpy as JSON knows it."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"an answer with {value!r:.80} is no JSON")
 
 
 class RedisReader(AnswerReader):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import redis
 from bluesky import RunEngine
@@ -299,6 +300,25 @@ def test_the_redis_list_is_a_queue_for_old_plans(redis_url: str) -> None:
         ours.get(block=False)
     with pytest.raises(queue.Empty):
         ours.get(timeout=0.05)
+    ours.close()
+
+
+@pytest.mark.parametrize("value", [np.int64(3), np.float32(3), np.array(3)])
+def test_numbers_of_numpy_are_numbers_in_the_list(redis_url: str, value: object) -> None:
+    ours = RedisSuggestions(redis_url, f"answers-{time.monotonic_ns()}")
+    ours.put({"motor": value})
+    assert ours.get(block=False) == {"motor": 3}
+    ours.close()
+
+
+def test_an_error_of_a_recommender_is_raised_where_the_list_has_no_word_for_it(
+    redis_url: str,
+) -> None:
+    ours = RedisSuggestions(redis_url, f"answers-{time.monotonic_ns()}")
+    with pytest.raises(ZeroDivisionError, match="model"):
+        ours.put(ZeroDivisionError("model"))
+    with pytest.raises(TypeError, match="no JSON"):
+        ours.put({"motor": object()})
     ours.close()
 
 

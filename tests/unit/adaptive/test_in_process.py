@@ -168,6 +168,72 @@ def test_answers_go_to_the_queue_that_was_given() -> None:
     assert contents(mine) == [{"motor": 2.0}]
 
 
+class Saying(StepRecommender):
+    """Suggests what it was given, or raises it."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__(1)
+        self.answer = answer
+
+    def suggest(self, n: int = 1) -> Any:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    "answer", [4, 4.0, [4], [[4.0]], np.float32(4), np.array(4), np.array([[4]]), {"motor": 4}]
+)
+def test_all_shapes_of_one_point_are_understood(answer: Any) -> None:
+    callback, answers = recommender_factory(Saying(answer), ["motor"], ["det"])
+    run_of(callback, [1.0], batch_count=0)
+    assert contents(answers) == [{"motor": 4.0}]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("1.5", "no point"),
+        (True, "no point"),
+        (None, "no point"),
+        (1j, "no point"),
+        ({"other": 1.0}, "no point"),
+        ([1.0, 2.0], "shape"),
+        ([[1.0], [2.0]], "shape"),
+        (ZeroDivisionError("model"), "model"),
+    ],
+)
+def test_what_goes_wrong_is_the_answer_and_keeps_no_document_from_other_callbacks(
+    answer: Any, reason: str
+) -> None:
+    callback, answers = recommender_factory(Saying(answer), ["motor"], ["det"])
+    run_of(callback, [1.0], batch_count=0)
+    [error] = contents(answers)
+    assert isinstance(error, Exception)
+    assert reason in str(error)
+
+
+def test_a_reading_that_is_no_number_is_the_answer() -> None:
+    callback, answers = recommender_factory(StepRecommender(1), ["motor"], ["det"])
+    run_of(callback, ["far"], batch_count=0)  # type: ignore[list-item]
+    [error] = contents(answers)
+    assert isinstance(error, ValueError)
+
+
+@pytest.mark.parametrize("mode", ["run", "event"])
+def test_a_key_that_is_not_measured_is_the_answer(mode: str) -> None:
+    callback, answers = recommender_factory(StepRecommender(1), ["motor"], ["dett"])
+    run_of(callback, [1.0], batch_count=0, batch_mode=mode)
+    [error] = contents(answers)
+    assert "nothing was measured that has all the keys motor, dett" in str(error)
+
+
+def test_in_event_mode_other_streams_are_not_answered() -> None:
+    callback, answers = recommender_factory(StepRecommender(1), ["motor"], ["dett"])
+    run_of(callback, [1.0], batch_count=0, batch_mode="event", stream="baseline")
+    assert contents(answers) == []
+
+
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 4), st.booleans()), max_size=12))
 def test_as_many_answers_as_runs_of_the_batch(runs: list[tuple[int, int, bool]]) -> None:
     callback, answers = recommender_factory(StepRecommender(1), ["motor"], ["det"], max_count=5)

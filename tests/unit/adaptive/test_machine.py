@@ -276,7 +276,12 @@ def test_no_recommendation_stops_with_its_reason() -> None:
     [
         (ValueError("bad luck"), "recommender scripted: ValueError: bad luck"),
         ("3x", "recommender scripted suggested '3x', which is no point"),
-        (None, "recommender scripted suggested no finite point in 6 attempts: motor is nan"),
+        (math.nan, "recommender scripted suggested no finite point in 6 attempts: motor is nan"),
+        (None, "recommender scripted suggested None, which is no point"),
+        ("1.5", "recommender scripted suggested '1.5', which is no point"),
+        (True, "recommender scripted suggested True, which is no point"),
+        (1j, "recommender scripted suggested 1j, which is no point"),
+        ({"other": 1.0}, "recommender scripted suggested {'other': 1.0}, which is no point"),
         ([1.0, 2.0], "recommender scripted suggested an array of shape (2,) for the 1 keys"),
         ([[1.0], [2.0]], "recommender scripted suggested an array of shape (2, 1) for the 1 keys"),
     ],
