@@ -283,7 +283,7 @@ def _commanded(rules: Rules, state: Batch, entry: LogEntry, silence: float) -> S
 
 
 def _wording(command: Command) -> str:
-    by = f" by {command.by}" if command.by else ""
+    by = f" by {command.by or 'a person'}"
     because = f": {command.reason}" if command.reason else ""
     return f"{command.command}{by}{because}"
 

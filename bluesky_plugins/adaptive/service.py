@@ -13,17 +13,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, assert_never
+from typing import Any, assert_never
 
 import structlog
 
-from bluesky_plugins.adaptive.asking import Reply
 from bluesky_plugins.adaptive.configuration import rules_of
 from bluesky_plugins.adaptive.http import HttpDoor
 from bluesky_plugins.adaptive.keeper import Keeper, Limits, Loaded, OpenBatch
 from bluesky_plugins.adaptive.loading import Loader
 from bluesky_plugins.adaptive.log import Cause
 from bluesky_plugins.adaptive.metrics import Metrics
+from bluesky_plugins.adaptive.news import News, Replied, Unstorable
 from bluesky_plugins.adaptive.outgoing import Outgoing
 from bluesky_plugins.adaptive.registry import Registry
 from bluesky_plugins.adaptive.state import Compute
@@ -56,21 +56,6 @@ BACKLOG = 20_000
 EARLY = 5_000
 
 
-class _Replied(NamedTuple):
-    batch: OpenBatch
-    compute: Compute
-    reply: Reply
-    seconds: float
-
-
-class _Unstorable(NamedTuple):
-    write: Write
-    reason: str
-
-
-_News = Message | Caught | Loaded | Mark | _Replied | _Unstorable
-
-
 @dataclass
 class _Partition:
     """Where the service stands on a partition. `position`: the offset to read next."""
@@ -99,13 +84,13 @@ class RecommenderService:
         self._ready: Callable[[str], None] | None = ready
         registry = registry or Registry()
         self._stopping = threading.Event()
-        self._inbox: queue.SimpleQueue[_News] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[News] = queue.SimpleQueue()
         self.metrics = Metrics()
         self.store = BatchStore.from_settings(settings)
         self.writer = Writer(
             self.store,
             reached=self._inbox.put,
-            unstorable=lambda write, reason: self._inbox.put(_Unstorable(write, reason)),
+            unstorable=lambda write, reason: self._inbox.put(Unstorable(write, reason)),
         )
         self.loader = Loader(settings, self.store, self._inbox.put, self._stopping)
         self._outgoing = Outgoing(self.metrics)
@@ -258,7 +243,7 @@ class RecommenderService:
         except queue.Empty:
             return
 
-    def _handle(self, news: _News) -> None:
+    def _handle(self, news: News) -> None:
         match news:
             case Message():
                 self.keeper.suggestion(news)
@@ -268,11 +253,11 @@ class RecommenderService:
                 self.keeper.loaded(news)
             case Mark():
                 self._commit(news)
-            case _Replied(batch, compute, reply, seconds):
+            case Replied(batch, compute, reply, seconds):
                 self.metrics.computing.observe(seconds)
                 self.keeper.replied(batch, compute.count, compute.revision, reply)
                 self._deliver()
-            case _Unstorable(write, reason):
+            case Unstorable(write, reason):
                 log.error("a record cannot be stored", kind=write.kind, reason=reason)
                 self.metrics.unstorable.inc()
             case _:
@@ -314,7 +299,7 @@ class RecommenderService:
         def work() -> None:
             begun = time.monotonic()
             reply = asked.reply(compute.calls, compute.length)
-            self._inbox.put(_Replied(batch, compute, reply, time.monotonic() - begun))
+            self._inbox.put(Replied(batch, compute, reply, time.monotonic() - begun))
 
         if asked.immediate:
             work()

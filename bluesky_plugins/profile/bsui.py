@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from collections.abc import Sequence
@@ -36,6 +37,7 @@ def run_bsui(
     from bluesky_plugins.profile.namespace import make_namespace
 
     _quiet()
+    _listen_to_plans()
     names = make_namespace(settings, headless=headless, tell=_tell)
     shell = _shell(headless)
     shell.push(names)
@@ -52,6 +54,18 @@ def _quiet() -> None:
     # What libraries tell their developers is not for a person who measures.
     for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
         warnings.filterwarnings("ignore", category=category)
+
+
+class _Told(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        _tell(self.format(record))
+
+
+def _listen_to_plans() -> None:
+    """Say what adaptive plans log: in run mode no document tells why a batch ended."""
+    logger = logging.getLogger("bluesky_plugins.plans")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_Told())
 
 
 def _shell(headless: bool) -> Any:

@@ -70,6 +70,10 @@ def test_adaptive_plan_runs_on_the_beamlines_own_devices(epics_session: str) -> 
     assert after("position", epics_session) == "24.0"
 
 
+def test_a_person_is_told_why_the_batch_ended(epics_session: str) -> None:
+    assert re.search(r"batch \S+ ended, done: max_count 15 is reached", epics_session)
+
+
 def test_last_run_can_be_read_at_once(epics_session: str) -> None:
     assert after("last", epics_session) == "[24.0]"
 

@@ -250,6 +250,13 @@ def test_a_stop_is_the_next_answer() -> None:
     assert (answer.action, answer.reason) == (Action.STOP, "stop by me")
 
 
+def test_a_stop_of_nobody_known_is_a_persons() -> None:
+    bench = Bench()
+    bench.feed(opened(), command("stop", reason="beam is lost"))
+    (answer,) = bench.feed(*run(0, row(0)))
+    assert answer.reason == "stop by a person: beam is lost"
+
+
 def test_a_stop_follows_a_standing_pause_at_once() -> None:
     bench = Bench()
     bench.feed(opened(), command("pause"), *run(0, row(0)))
