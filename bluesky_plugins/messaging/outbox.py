@@ -69,6 +69,9 @@ class Outbox:
         :param keep: to the spool, even if it could be handed on (nobody answers).
         """
         if self.waiting == 0 and not (keep and self._spool):
+            if self._spool is not None:
+                # A segment is read as a whole: none may reach over what goes directly.
+                self._spool.seal()
             if self._give(_Entry(record, None)):
                 return
             logger.warning("the queue of unsent messages is full; they go to the spool now")

@@ -84,7 +84,7 @@ class Spool:
         """
         segment = self._writing
         if segment is None or segment.size >= self._segment_bytes:
-            self._seal()
+            self.seal()
             segment = self._writing = self._begin(record)
         self._write(segment, record)
         return segment
@@ -96,7 +96,7 @@ class Spool:
         :returns: the segment of each record.
         :raises OSError: as `append`.
         """
-        self._seal()
+        self.seal()
         out: list[Segment] = []
         try:
             self._journal(records, out)
@@ -142,7 +142,7 @@ class Spool:
 
         :param keep: says of a record that `next` or `journal` gave whether it is still unsent.
         """
-        self._seal()
+        self.seal()
         for segment in list(self._segments):
             segment.compact(lambda record, s=segment: keep(s, record))  # type: ignore[misc]
             if segment.left <= 0:
@@ -173,7 +173,8 @@ class Spool:
             raise SpoolFull(f"the spool holds {self.size / 1e6:.0f} MB, kafka.spool_max_mb")
         segment.append(framed)
 
-    def _seal(self) -> None:
+    def seal(self) -> None:
+        """Begin a new segment at the next `append`: others were handed on since the last."""
         segment, self._writing = self._writing, None
         if segment is None:
             return

@@ -97,15 +97,15 @@ class Sending(RuleBasedStateMachine):
         assert self.outbox.unsent == self.sent - len(self.arrived)
 
     def teardown(self) -> None:
-        self.everything_arrives()
-        assert self.arrived == list(range(1, self.sent + 1))
-        self.outbox.close()
-        assert list(Path(self.folder.name).iterdir()) == []
-        self.folder.cleanup()
+        with self.folder:
+            self.everything_arrives()
+            assert self.arrived == list(range(1, self.sent + 1))
+            self.outbox.close()
+            assert list(Path(self.folder.name).iterdir()) == []
 
 
 TestSending = Sending.TestCase
-TestSending.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestSending.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
 
 
 def never(ticket: int, record: Record) -> bool:

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -6,8 +7,8 @@ from bluesky.plans import count
 from bluesky.run_engine import DocumentNames
 from ophyd.sim import det
 
-from bluesky_plugins.messaging import KafkaPublisher, decode
-from bluesky_plugins.settings import Settings
+from bluesky_plugins.messaging import KafkaPublisher, Producer, decode
+from bluesky_plugins.settings import KafkaSettings, Settings
 from bluesky_plugins.testing import FakeBus, FakeProducer
 
 SETTINGS = Settings(beamline="unit")
@@ -69,3 +70,13 @@ def test_document_that_is_none_does_not_raise_into_the_run_engine(
     bus: FakeBus, name: str, doc: dict[str, Any]
 ) -> None:
     publisher(bus)(name, doc)
+
+
+def test_run_engine_goes_on_while_nobody_answers(tmp_path: Path) -> None:
+    kafka = KafkaSettings(bootstrap_servers="127.0.0.1:1", spool_dir=tmp_path)
+    producer = Producer(Settings(beamline="unit", kafka=kafka))
+    engine = RunEngine({})
+    engine.subscribe(KafkaPublisher(settings=SETTINGS, producer=producer))
+    engine(count([det], 10))
+    assert producer.close(0.0) == 13
+    assert len(list(tmp_path.glob("*/*.spool"))) >= 1
