@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import bluesky.plan_stubs as bps
 import bluesky.preprocessors as bpp
+import numpy as np
 from bluesky.utils import RunEngineControlException
 
 from bluesky_plugins.adaptive import (
@@ -35,6 +37,7 @@ __all__ = ["Batch", "End", "Start"]
 logger = logging.getLogger(__name__)
 
 ON_TIMEOUT = ("fail", "stop", "pause")
+LONGEST_ID = 256  # of a batch, characters
 LONGEST_RENEWAL = 86400.0  # s from now on, whatever a `waiting` says
 
 
@@ -345,8 +348,11 @@ def _batch_id(md: Mapping[str, Any] | None, resume: str | None) -> str:
     batch_id = resume if resume is not None else named
     if batch_id is None:
         return str(uuid.uuid4())
-    if not isinstance(batch_id, str) or not batch_id:
-        raise ValueError(f"batch_id: a text, not {batch_id!r}")
+    # What the recommender would not take is better refused here than waited for.
+    if not isinstance(batch_id, str) or not 0 < len(batch_id) <= LONGEST_ID:
+        raise ValueError(f"batch_id: a text of 1 to {LONGEST_ID} characters, not {batch_id!r:.80}")
+    if not batch_id.isprintable():
+        raise ValueError(f"batch_id: a text of printable characters, not {batch_id!r}")
     return batch_id
 
 
@@ -357,7 +363,15 @@ def _request(
     if asked is None:
         return None
     values = {"name": asked} if isinstance(asked, str) else asked
-    return RecommenderRequest.model_validate(values)
+    # It travels in a start document: a positions array of numpy is as good as a list.
+    plain = json.loads(json.dumps(values, default=_plain))
+    return RecommenderRequest.model_validate(plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"recommender: {value!r:.80} cannot travel")
 
 
 def _failure(error: BaseException) -> tuple[Outcome, str]:

@@ -7,6 +7,7 @@ from typing import Any
 import bluesky.plan_stubs as bps
 import bluesky.plans as bp
 import bluesky.preprocessors as bpp
+import numpy as np
 import pytest
 from bluesky import RunEngine
 from ophyd.sim import SynGauss
@@ -54,7 +55,11 @@ def test_a_bad_first_point_is_refused_before_anything_is_opened(
         ({"bounds": {"motor": (2, 3)}}, "bounds of the batch"),
         ({"recommender": {"name": "step", "colour": "red"}}, "colour"),
         ({"recommender": {"parameters": {}}}, "name"),
+        ({"recommender": {"name": "step", "parameters": {"step": object()}}}, "cannot travel"),
         ({"md": {"batch_id": 7}}, "batch_id"),
+        ({"md": {"batch_id": ""}}, "batch_id"),
+        ({"md": {"batch_id": "x" * 257}}, "batch_id"),
+        ({"resume": "a\nb"}, "batch_id"),
         ({"md": {"batch_id": "a"}, "resume": "b"}, "resume"),
         ({"to_recommender": "to_recommender"}, "to_recommender"),
         ({"from_recommender": "from_recommender"}, "from_recommender"),
@@ -192,3 +197,20 @@ def test_two_motors_move_together(engine: RunEngine, topic: FakeSuggestions) -> 
     engine(adaptive_scan([], {x: 5, y: 6}, to_recommender=service, from_recommender=topic))
     assert (x.sent, y.sent) == ([5, 0, 1], [6, 0, -1])
     assert service.starts[0]["hints"]["dimensions"] == [(["x"], "primary"), (["y"], "primary")]
+
+
+def test_parameters_of_a_recommender_may_be_numpys(
+    engine: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions
+) -> None:
+    starts: list[dict[str, Any]] = []
+    engine.subscribe(lambda name, doc: starts.append(doc), "start")
+    asked = {"name": "sequence", "parameters": {"sequence": np.array([1, 2]), "n": np.int64(3)}}
+    plan = adaptive_plan(
+        [det],
+        {motor: 0},
+        to_recommender=FakeRecommender(topic, steps(1)),
+        from_recommender=topic,
+        recommender=asked,
+    )
+    engine(plan)
+    assert starts[0]["recommender"]["parameters"] == {"sequence": [1, 2], "n": 3}
