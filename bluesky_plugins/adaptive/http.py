@@ -167,7 +167,7 @@ def _add_views(app: FastAPI) -> None:
         )
         return Page.model_validate(found)
 
-    @app.get("/api/batches/{batch_id}", summary="A batch: suggestions, log and story")
+    @app.get("/api/batches/{batch_id:path}", summary="A batch: suggestions, log and story")
     def batch(door: Authorized, batch_id: str) -> Response:
         found = show_batch(
             door.store, batch_id, silent_after=door.settings.adaptive.silent_after_seconds
@@ -190,15 +190,19 @@ class _AnyJson(BaseModel):
 
 
 def _add_commands(app: FastAPI) -> None:
-    @app.post("/api/batches/{batch_id}/pause", status_code=202, summary="Pause at the next answer")
+    @app.post(
+        "/api/batches/{batch_id:path}/pause", status_code=202, summary="Pause at the next answer"
+    )
     def pause(door: Authorized, batch_id: str, asked: Asked | None = None) -> Accepted:
         return door.send(batch_id, CommandKind.PAUSE, asked or Asked())
 
-    @app.post("/api/batches/{batch_id}/resume", status_code=202, summary="Go on after a pause")
+    @app.post("/api/batches/{batch_id:path}/resume", status_code=202, summary="Go on after a pause")
     def resume(door: Authorized, batch_id: str, asked: Asked | None = None) -> Accepted:
         return door.send(batch_id, CommandKind.RESUME, asked or Asked())
 
-    @app.post("/api/batches/{batch_id}/stop", status_code=202, summary="Stop at the next answer")
+    @app.post(
+        "/api/batches/{batch_id:path}/stop", status_code=202, summary="Stop at the next answer"
+    )
     def stop(door: Authorized, batch_id: str, asked: Asked | None = None) -> Accepted:
         return door.send(batch_id, CommandKind.STOP, asked or Asked())
 

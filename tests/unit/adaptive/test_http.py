@@ -82,6 +82,17 @@ def test_a_command_goes_into_the_batchs_log(client: httpx.Client, sent: Sent) ->
     assert (doc["command"], doc["by"], doc["uid"]) == ("pause", "me", answer.json()["uid"])
 
 
+@pytest.mark.parametrize("path", ["team/a b", "team%2Fa%20b"])
+def test_the_id_of_a_batch_may_have_slashes(
+    client: httpx.Client, store: BatchStore, sent: Sent, path: str
+) -> None:
+    named = {"batch_id": "team/a b", "state": "open", "entries": 1, "last_time": 0.0, "story": []}
+    store.write_batches([named])
+    assert client.get(f"/api/batches/{path}").json()["batch_id"] == "team/a b"
+    assert client.post(f"/api/batches/{path}/stop").status_code == 202
+    assert [key for _, key, _, _ in sent.messages] == ["team/a b"]
+
+
 def test_without_kafka_a_command_is_503(client: httpx.Client, sent: Sent) -> None:
     sent.down = True
     assert client.post("/api/batches/b/stop").status_code == 503
