@@ -1,7 +1,8 @@
 """An adaptive plan in a process of its own, on simulated devices: says each run, then a report.
 
 Started with one argument, the options in JSON: those of `adaptive_plan`, and `delay`, the time
-that a reading takes, s, and `x`, where it starts.
+that a reading takes, s, `x`, where it starts, and `scan`, for `adaptive_scan` instead, each of
+whose events is said.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ophyd.sim import det, motor
 
 from bluesky_plugins.callbacks import KafkaPublisher
 from bluesky_plugins.messaging import process_producer
-from bluesky_plugins.plans import adaptive_plan
+from bluesky_plugins.plans import adaptive_plan, adaptive_scan
 from bluesky_plugins.settings import load_settings
 
 
@@ -25,6 +26,7 @@ def main() -> None:
     options = json.loads(sys.argv[1])
     delay = options.pop("delay", 0.05)
     settings = load_settings()
+    scan = options.pop("scan", False)
     points, counts, batch = [], [], []
 
     def watch(name: str, doc: dict) -> None:
@@ -33,6 +35,8 @@ def main() -> None:
             counts.append(doc["batch_count"])
         if name == "event":
             points.append(doc["data"]["motor"])
+            if scan:
+                print(f"event {doc['seq_num']} of {batch[-1]} at {points[-1]}", flush=True)
         if name == "stop":
             print(f"run {counts[-1]} of {batch[-1]} at {points[-1]}", flush=True)
 
@@ -40,6 +44,11 @@ def main() -> None:
         yield from bps.sleep(delay)
         return (yield from bp.count(detectors, md=md))
 
+    def slow_reading(devices):
+        yield from bps.sleep(delay)
+        return (yield from bps.trigger_and_read(devices))
+
+    plan, reading = (adaptive_scan, slow_reading) if scan else (adaptive_plan, slow_count)
     engine = RunEngine({})
     engine.subscribe(KafkaPublisher("documents"))
     engine.subscribe(watch)
@@ -47,7 +56,7 @@ def main() -> None:
     begun = time.monotonic()
     error = ""
     try:
-        engine(adaptive_plan([det], first_point, take_reading=slow_count, **options))
+        engine(plan([det], first_point, take_reading=reading, **options))
     except Exception as caught:  # noqa: BLE001
         error = f"{type(caught).__name__}: {caught}"
     seconds = time.monotonic() - begun

@@ -145,6 +145,20 @@ def test_killed_plan_is_resumed_for_the_rest_of_the_points(loop: Any) -> None:
     assert_one_suggestion_each(loop, batch_id)
 
 
+def test_killed_scan_is_resumed_in_a_run_of_its_own(loop: Any) -> None:
+    loop.service("recommender")
+    batch_id = str(uuid4())
+    plan = loop.plan(scan=True, delay=0.2, md={"batch_id": batch_id})
+    plan.line("event 7 ")
+    plan.kill()
+    report = loop.report(loop.plan(scan=True, delay=0, resume=batch_id))
+    assert report["error"] == ""
+    [first] = report["counts"]
+    assert 6 <= first <= 9
+    assert report["points"] == POINTS[first:]
+    assert_one_suggestion_each(loop, batch_id)
+
+
 def test_two_recommenders_share_the_batches(loop: Any) -> None:
     first = loop.service("recommender", "--instance", "0")
     loop.service("recommender", "--instance", "1")
