@@ -36,7 +36,7 @@ ready = []
 
 def say_ready() -> bool:
     # It has no way to say that it is ready: once it has its partitions, it is.
-    consumer = dispatcher._bluesky_consumer.consumer  # noqa: SLF001
+    consumer = dispatcher._bluesky_consumer._consumer  # noqa: SLF001
     if not ready and consumer.assignment():
         ready.append(True)
         print("ready", flush=True)
