@@ -23,10 +23,12 @@ class RunKey:
 
     :param uid: uid of its start document.
     :param batch_id: of the batch that the start document names, or None.
+    :param each_event: whether the plan waits for an answer to each event, not to the run.
     """
 
     uid: str
     batch_id: str | None
+    each_event: bool = False
     names: set[str] = field(default_factory=set)
 
 
@@ -60,7 +62,11 @@ class Keys:
 
     def _opened(self, doc: Mapping[str, Any]) -> RunKey:
         batch = doc.get("batch_id")
-        run = RunKey(str(doc.get("uid", "")), None if batch is None else str(batch))
+        run = RunKey(
+            str(doc.get("uid", "")),
+            None if batch is None else str(batch),
+            each_event=doc.get("batch_mode") == "event",
+        )
         self._runs[run.uid] = run
         while len(self._runs) > self._max_open:
             self._forget(next(iter(self._runs)))

@@ -16,8 +16,9 @@ __all__ = ["KafkaPublisher"]
 logger = logging.getLogger(__name__)
 
 ADAPTIVE = "adaptive"
-# After these a plan waits for an answer.
-AWAITED = frozenset(("stop", "event", "event_page"))
+# After these a plan waits for an answer: to its run, or to each event.
+AWAITED = frozenset(("stop",))
+AWAITED_EACH_EVENT = frozenset(("stop", "event", "event_page"))
 
 
 class KafkaPublisher:
@@ -56,7 +57,7 @@ class KafkaPublisher:
         run = self._keys.run_of(name, doc)
         if self._by_batch:
             if run is not None and run.batch_id is not None:
-                soon = name in AWAITED
+                soon = name in (AWAITED_EACH_EVENT if run.each_event else AWAITED)
                 self._producer.send(self.topic, run.batch_id, name, doc, soon=soon)
             return
         self._producer.send(self.topic, run.uid if run else "", name, doc)
