@@ -26,6 +26,8 @@ def serve_recommender(settings: Settings | None = None) -> int:
 
     :return: the exit status: 0, or 1 if another service took this one's place in the group.
     """
+    # The loop that answers must not wait 5 ms for the thread that stores.
+    sys.setswitchinterval(0.0005)
     service = RecommenderService(settings or load_settings(), ready=_say)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
