@@ -11,13 +11,14 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
 from platformdirs import user_state_dir
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -46,6 +47,8 @@ PREFIX = "BLUESKY_PLUGINS_"
 NOT_SETTINGS = ("BLUESKY_PLUGINS_CONFIG", "BLUESKY_PLUGINS_STATE_DIR")
 NOT_SETTINGS_PREFIX = "BLUESKY_PLUGINS_TEST_"
 STACK_FILE = "stack.json"
+# A name, an address of IPv4, or one of IPv6 in brackets; then maybe a port.
+HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@/\s]+)(:[0-9]{1,5})?")
 
 
 class ConfigurationError(ValueError):
@@ -56,6 +59,18 @@ class Section(BaseModel):
     """A section of the settings; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _checked_url(secret: SecretStr | None, *schemes: str) -> SecretStr | None:
+    if secret is None:
+        return None
+    scheme, _, rest = secret.get_secret_value().partition("://")
+    if scheme not in schemes:
+        raise ValueError(f"it must begin with {' or '.join(f'{s}://' for s in schemes)}")
+    hosts = re.split(r"[/?]", rest)[0].rpartition("@")[2]
+    if scheme != "unix" and not all(HOST.fullmatch(host) for host in hosts.split(",")):
+        raise ValueError("host:port is expected (% + / ? : @ in a password are percent-encoded)")
+    return secret
 
 
 class KafkaSettings(Section):
@@ -101,6 +116,11 @@ class MongoSettings(Section):
         None, description="mongodb:// URI without a database; unset: the running stack's"
     )
 
+    @field_validator("uri")
+    @classmethod
+    def _is_mongodb(cls, uri: SecretStr | None) -> SecretStr | None:
+        return _checked_url(uri, "mongodb", "mongodb+srv")
+
     @property
     def address(self) -> str:
         """The URI, or MongoDB's usual one on this machine. It may hold a password."""
@@ -113,6 +133,11 @@ class RedisSettings(Section):
     url: SecretStr | None = Field(
         None, description="redis://[:password@]host:port/db; unset: the running stack's"
     )
+
+    @field_validator("url")
+    @classmethod
+    def _is_redis(cls, url: SecretStr | None) -> SecretStr | None:
+        return _checked_url(url, "redis", "rediss", "unix")
 
     @property
     def address(self) -> str:
@@ -335,8 +360,13 @@ def _file_values(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text())
     except OSError as error:
         raise ConfigurationError(f"settings file {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"settings file {path} is not YAML: {error}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"settings file {path} is not text: {error.reason}") from None
+    except yaml.YAMLError as error:
+        # yaml's own words quote the file, and a password may stand there.
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigurationError(f"settings file {path}{where}: not YAML") from None
     if values is None:
         return {}
     if not isinstance(values, dict):

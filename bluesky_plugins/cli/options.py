@@ -80,7 +80,8 @@ def section_options(section: str, *fields: str) -> Callable[[Command], Command]:
     :param fields: which fields; none means all. Secrets never become options: what stands on
         a command line is seen by everyone on the machine.
     """
-    model: Any = type(getattr(Settings(), section))
+    # Made without reading any setting: one that is wrong is told of by the command.
+    model: Any = Settings.model_fields[section].annotation
 
     def decorate(command: Command) -> Command:
         for name, info in reversed(list(model.model_fields.items())):

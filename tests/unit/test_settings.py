@@ -115,3 +115,54 @@ def test_key_file_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("BLUESKY_PLUGINS_HTTP__API_KEY_FILE", "/nowhere/api_key")
     with pytest.raises(ConfigurationError, match="/nowhere/api_key"):
         load_settings().http.key()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'mongo: {uri: "mongodb://me:hidden@h:1"',
+        "mongo: {uri: *hidden}",
+        "redis:\n  url: hidden: yes",
+        "mongo: {uri: 'mongodb://me:hi:dden@h:p/hidden'}",
+        "redis: {url: 'http://:hidden@h:1'}",
+    ],
+)
+def test_a_file_that_is_wrong_is_not_quoted(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(config(tmp_path, text))
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "address"),
+    [
+        ("MONGO", "URI", "mongodb://me:pw@a:27017,b:27018,[::1]:27019/?replicaSet=x"),
+        ("MONGO", "URI", "mongodb+srv://cluster.example"),
+        ("REDIS", "URL", "redis://:pw@h/0"),
+        ("REDIS", "URL", "rediss://me:pw@[::1]:6380/1"),
+        ("REDIS", "URL", "unix:///run/redis.sock?db=1"),
+    ],
+)
+def test_an_address_of_a_facility_is_taken(
+    monkeypatch: pytest.MonkeyPatch, section: str, field: str, address: str
+) -> None:
+    monkeypatch.setenv(f"BLUESKY_PLUGINS_{section}__{field}", address)
+    assert getattr(load_settings(), section.lower()).address == address
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "address"),
+    [
+        ("MONGO", "URI", "redis://h:1"),
+        ("MONGO", "URI", "mongodb://h:1:2"),
+        ("MONGO", "URI", "mongodb://"),
+        ("REDIS", "URL", "h:6379"),
+        ("REDIS", "URL", "redis://h:port"),
+    ],
+)
+def test_an_address_that_cannot_be_one_is_refused_by_its_setting(
+    monkeypatch: pytest.MonkeyPatch, section: str, field: str, address: str
+) -> None:
+    monkeypatch.setenv(f"BLUESKY_PLUGINS_{section}__{field}", address)
+    with pytest.raises(ConfigurationError, match=f"{section}.{field}".lower()):
+        load_settings()
