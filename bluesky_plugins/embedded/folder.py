@@ -22,9 +22,11 @@ __all__ = ["LAYOUT", "StateFolder"]
 LAYOUT = 1
 # What we, and producers without a stack, put there; anything else makes it another's folder.
 OURS = (
-    "data", "log", "run", "spool", "camera",
+    "data", "log", "run", "spool", "camera", "queue", "demo",
     "api_key", "stack.json", "ports.json", "lock",
 )  # fmt: skip
+# The last scan number of each beamline, kept by processes that may run without a stack.
+OURS_TOO = "*-scan_id"
 
 
 class StateFolder:
@@ -149,7 +151,8 @@ class StateFolder:
         """
         self.check_mark()
         # The mark goes last: a wipe that is killed can be done again.
-        for name in sorted(OURS, key=lambda n: (n == "data", n == "lock")):
+        names = {*OURS, *(p.name for p in self.root.glob(OURS_TOO))}
+        for name in sorted(names, key=lambda n: (n == "data", n == "lock")):
             path = self.root / name
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -174,7 +177,7 @@ class StateFolder:
             return
         if not self.root.is_dir():
             raise StackError(f"{self.root} is not a folder")
-        foreign = sorted(p.name for p in self.root.iterdir() if p.name not in OURS)
+        foreign = sorted(p.name for p in self.root.iterdir() if not _is_ours(p))
         if foreign and not self.version_file.exists():
             raise StackError(
                 f"{self.root} holds other things ({', '.join(foreign[:3])}); "
@@ -198,6 +201,10 @@ class StateFolder:
                     f"is {version}); use that version, or another --state-dir, or `down --wipe`, "
                     "which loses the data"
                 )
+
+
+def _is_ours(path: Path) -> bool:
+    return path.name in OURS or path.match(OURS_TOO)
 
 
 def _existing(path: Path) -> Path:

@@ -72,7 +72,7 @@ class Stack:
             raise StackError(f"{self.folder.root} has a supervisor already")
         log_path = self.folder.log / "supervisor.log"
         self.folder.supervisor_file.unlink(missing_ok=True)
-        with log_path.open("ab") as log:
+        with open(log_path, "ab", opener=_for_the_user_alone) as log:
             started = subprocess.run(
                 [sys.executable, "-m", "bluesky_plugins.embedded.supervisor"],
                 input=spec.model_dump_json().encode(),
@@ -192,6 +192,10 @@ class Stack:
             raise StackError(f"the supervisor does not answer: {error}") from None
         finally:
             client.stop()
+
+
+def _for_the_user_alone(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _living(record: PartRecord) -> PartRecord:

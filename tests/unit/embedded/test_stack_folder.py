@@ -141,3 +141,18 @@ def test_a_second_command_gives_up_when_the_first_does_not_end(folder):
         folder.command_lock(0.2, lambda: None),
     ):
         pass
+
+
+# `up`, the queue, the demo and a RunEngine without a stack put these there.
+@pytest.mark.parametrize("name", ["queue", "demo", "camera", "spool", "mad-scan_id"])
+def test_a_folder_that_held_what_our_processes_keep_serves_again_after_a_wipe(folder, name):
+    folder.make(VERSIONS)
+    (folder.root / name).mkdir()
+    folder.wipe()
+    assert not folder.root.exists()
+
+
+@pytest.mark.parametrize("name", ["queue", "demo", "mad-scan_id"])
+def test_what_processes_without_a_stack_keep_does_not_make_a_folder_anothers(folder, name):
+    (folder.root / name).mkdir(parents=True)
+    folder.check(VERSIONS, 0)
