@@ -30,6 +30,7 @@ from bluesky_plugins.embedded import (
     StateFolder,
     answers,
     choose_ports,
+    lacking_jars,
     tail,
 )
 from bluesky_plugins.settings import Settings, load_settings
@@ -96,6 +97,7 @@ class Starter:
             ports = self._choose_ports(reservations)
             self._write_stack_file(ports)
             settings = load_settings()
+            self._tell_of_fetching(settings)
             parts = [*self._servers(settings, ports), *service_parts(settings)]
             spec = StackSpec(
                 root=self.folder.root,
@@ -106,6 +108,16 @@ class Starter:
             self.stack.launch(spec, keep=reservations.descriptors)
         finally:
             reservations.close()
+
+    def _tell_of_fetching(self, settings: Settings) -> None:
+        """Say so before minutes, or half a minute, pass without a word."""
+        folder = settings.embedded.jars_dir
+        own = {"kafka", "mongo"} - set(external_servers(self.settings))
+        kafka = lacking_jars("kafka", folder) if "kafka" in own else ()
+        mongo = lacking_jars("mongo", folder) if "mongo" in own else ()
+        lacking = len({*kafka, *mongo})
+        if lacking:
+            self.say(f"fetching {lacking} jars of the servers (about 50 MB, the first time only)")
 
     def _choose_ports(self, reservations: PortReservations) -> dict[str, int]:
         try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bluesky_plugins.embedded.folder import StateFolder
-    from bluesky_plugins.embedded.jars import JarError, classpath, locked_jars
+    from bluesky_plugins.embedded.jars import JarError, classpath, lacking_jars, locked_jars
     from bluesky_plugins.embedded.kafka import DataFolderError, prepare_kafka
     from bluesky_plugins.embedded.logs import tail
     from bluesky_plugins.embedded.mongo import mongo_command
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "folder": ("StateFolder",),
-    "jars": ("JarError", "classpath", "locked_jars"),
+    "jars": ("JarError", "classpath", "lacking_jars", "locked_jars"),
     "kafka": ("DataFolderError", "prepare_kafka"),
     "logs": ("tail",),
     "mongo": ("mongo_command",),
@@ -85,6 +85,7 @@ __all__ = [
     "answers",
     "choose_ports",
     "classpath",
+    "lacking_jars",
     "locked_jars",
     "mongo_command",
     "prepare_kafka",

@@ -22,7 +22,7 @@ from typing import Literal
 
 from platformdirs import user_cache_path
 
-__all__ = ["Jar", "JarError", "classpath", "default_jars_dir", "locked_jars"]
+__all__ = ["Jar", "JarError", "classpath", "default_jars_dir", "lacking_jars", "locked_jars"]
 
 Server = Literal["kafka", "mongo"]
 DOWNLOADS_AT_ONCE = 6
@@ -85,6 +85,14 @@ def classpath(server: Server, folder: Path | None = None) -> list[Path]:
     for jar, path in zip(jars, paths, strict=True):
         _check(jar, path)
     return paths
+
+
+def lacking_jars(server: Server, folder: Path | None = None) -> tuple[Jar, ...]:
+    """The jars that `classpath` would have to fetch.
+
+    :param folder: see `classpath`.
+    """
+    return tuple(_lacking(locked_jars(server), folder or default_jars_dir()))
 
 
 def _lacking(jars: Sequence[Jar], folder: Path) -> list[Jar]:
