@@ -59,6 +59,7 @@ def recommender() -> None:
 def echo(topics: tuple[str, ...], from_beginning: bool, full: bool) -> None:
     """Print documents as they travel over Kafka (topics: `documents` unless named)."""
     from bluesky_plugins.callbacks import echo_lines
+    from bluesky_plugins.messaging import MessagingError
 
     settings = load_settings()
     try:
@@ -66,6 +67,9 @@ def echo(topics: tuple[str, ...], from_beginning: bool, full: bool) -> None:
             settings, topics=topics or ("documents",), from_beginning=from_beginning, full=full
         ):
             click.echo(line)
+    except MessagingError as error:
+        click.echo(f"bluesky-plugins echo: {error}", err=True)
+        sys.exit(1)
     except KeyboardInterrupt:
         click.echo("stopped", err=True)
 
