@@ -41,7 +41,7 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, imported now; an absent extra is a usage error that names it."""
+        """The command, imported now; with an extra absent, one that says which."""
         module_name = COMMANDS.get(cmd_name)
         if module_name is None:
             return None
@@ -50,14 +50,27 @@ class LazyGroup(click.Group):
         except ModuleNotFoundError as error:
             if (error.name or "").startswith("bluesky_plugins"):
                 raise
-            raise click.UsageError(
-                f"`{cmd_name}` needs {error.name}; install bluesky-plugins[all]"
-            ) from None
+            return _absent(cmd_name, error.name or "more")
         command = getattr(module, cmd_name)
         if not isinstance(command, click.Command):
             raise TypeError(f"{module_name}.{cmd_name} is no command")
         _with_common_options(command)
         return command
+
+
+def _absent(name: str, missing: str) -> click.Command:
+    """In the place of a command that this installation cannot run."""
+    text = f"`{name}` needs {missing}; install bluesky-plugins[all]"
+
+    def refuse() -> None:
+        raise click.UsageError(text)
+
+    return click.Command(
+        name,
+        callback=refuse,
+        short_help=f"(needs {missing}: install bluesky-plugins[all])",
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )
 
 
 def _with_common_options(command: click.Command) -> None:
