@@ -11,6 +11,7 @@ bp_pods=$bp_root/pods
 # shellcheck source=launchers/podman.sh
 source "$bp_root/launchers/podman.sh"
 
+BP_PODS=(acquisition databroker recommender)
 BP_NETWORK=bluesky
 # Free space below which a start is refused, MB: Kafka and MongoDB do not end well on a full disk.
 BP_MINIMUM_FREE_MB=${BP_MINIMUM_FREE_MB:-2000}
@@ -68,6 +69,7 @@ bp_images_of() { awk '$1 == "image:" {print $2}' "$(bp_manifest "$1")" | sort -u
 bp_host_ports_of() { awk '$1 == "hostPort:" {print $2}' "$(bp_manifest "$1")"; }
 bp_config_maps_of() { awk '$1 == "configMap:" {getline; print $2}' "$(bp_manifest "$1")"; }
 bp_claims_of() { awk '$1 == "claimName:" {print $2}' "$(bp_manifest "$1")" | sort -u; }
+bp_scratch_of() { sed -n 's/^ *- {name: \([^,]*\), emptyDir: .*/\1/p' "$(bp_manifest "$1")"; }
 bp_containers_of() { sed -n 's/^    - name: \(.*\)$/\1/p' <(sed '/^  volumes:/,$d' "$(bp_manifest "$1")"); }
 
 # bp_config_map NAME : its document. Each file is a block, as it is.
@@ -312,7 +314,7 @@ bp_start() {
     done
     if [ "${#fresh[@]}" -gt 0 ]; then
         for pod in "${fresh[@]}"; do bp_remove_pod "$pod"; done
-        bp_remove_config_volumes
+        bp_remove_passing_volumes
         bp_fill_secrets "${fresh[@]}"
         for pod in "${fresh[@]}"; do
             bp_play "$pod"
@@ -350,12 +352,14 @@ bp_remove_pod() {
     podman pod rm --force "$1" >/dev/null
 }
 
-# Volumes that podman made of ConfigMaps are not made anew when a file has changed. Those in use stay.
-bp_remove_config_volumes() {
-    local map
-    for map in "${!BP_CONFIG_MAPS[@]}"; do
-        podman volume exists "$map" || continue
-        [ -n "$(podman ps --all --quiet --filter "volume=$map")" ] || podman volume rm "$map" >/dev/null
+# Volumes that podman made of ConfigMaps and emptyDirs: it keeps them, and does not make the former anew
+# when a file has changed. Those in use stay.
+bp_remove_passing_volumes() {
+    local volume there
+    there=$(podman volume ls --quiet)
+    for volume in "${!BP_CONFIG_MAPS[@]}" $(for pod in "${BP_PODS[@]}"; do bp_scratch_of "$pod"; done); do
+        grep -qx "$volume" <<<"$there" || continue
+        [ -n "$(podman ps --all --quiet --filter "volume=$volume")" ] || podman volume rm "$volume" >/dev/null
     done
 }
 

@@ -24,11 +24,10 @@ esac
 
 bp_lock "$@"
 bp_need_podman
-pods=(recommender databroker acquisition)
 
 # All at once: each may take its 10 s.
 stopping=()
-for pod in "${pods[@]}"; do
+for pod in "${BP_PODS[@]}"; do
     bp_remove_pod "$pod" &
     stopping+=("$!")
 done
@@ -44,10 +43,10 @@ if podman network exists "$BP_NETWORK"; then
     fi
     podman network rm "$BP_NETWORK" >/dev/null
 fi
-bp_remove_config_volumes
+bp_remove_passing_volumes
 rm -f "$BLUESKY_PODS_DIR"/*.made-from
 
-mapfile -t volumes < <(for pod in "${pods[@]}"; do bp_claims_of "$pod"; done | sort -u)
+mapfile -t volumes < <(for pod in "${BP_PODS[@]}"; do bp_claims_of "$pod"; done | sort -u)
 if [ "$data" = yes ]; then
     for volume in "${volumes[@]}"; do
         podman volume exists "$volume" || continue
