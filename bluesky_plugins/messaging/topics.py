@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from bluesky_plugins.messaging.config import admin_config
 from bluesky_plugins.messaging.errors import BrokerUnreachable, MessagingError
+from bluesky_plugins.messaging.refusal import PRODUCER, Refusals, made
 from bluesky_plugins.settings import Settings
 
-__all__ = ["TOPICS", "make_topics", "partition_counts"]
+__all__ = ["TOPICS", "broker_count", "make_topics", "partition_counts"]
 
 TOPICS: tuple[str, ...] = (
     "documents",
@@ -40,12 +42,12 @@ def make_topics(settings: Settings, timeout: float = 10.0) -> None:
     :raises MessagingError: if the broker refuses to make one; the message says why.
     """
     deadline = time.monotonic() + timeout
-    client = AdminClient(admin_config(settings))
+    asked = _Asked(settings)
     wanted = {settings.topic(name) for name in TOPICS}
-    missing = wanted - _counts(client, timeout).keys()
+    missing = wanted - asked.counts(timeout).keys()
     if missing:
-        _create(client, settings, sorted(missing), deadline)
-        _wait_for(client, wanted, deadline)
+        _create(asked.client, settings, sorted(missing), deadline)
+        _wait_for(asked, wanted, deadline)
 
 
 def partition_counts(settings: Settings, timeout: float = 10.0) -> dict[str, int | None]:
@@ -53,21 +55,41 @@ def partition_counts(settings: Settings, timeout: float = 10.0) -> dict[str, int
 
     :raises BrokerUnreachable: if no broker answers within `timeout` seconds.
     """
-    counts = _counts(AdminClient(admin_config(settings)), timeout)
+    counts = _Asked(settings).counts(timeout)
     return {full: counts.get(full) for full in map(settings.topic, TOPICS)}
 
 
-def _counts(client: AdminClient, timeout: float) -> dict[str, int]:
-    """Topics whose partitions all have a leader."""
-    try:
-        topics = client.list_topics(timeout=max(timeout, 0.1)).topics
-    except KafkaException as error:
-        raise BrokerUnreachable(f"no broker answered in {timeout:.1f} s: {error}") from error
-    return {
-        name: len(topic.partitions)
-        for name, topic in topics.items()
-        if topic.error is None and all(p.leader >= 0 for p in topic.partitions.values())
-    }
+def broker_count(settings: Settings, timeout: float = 10.0) -> int:
+    """How many brokers there are.
+
+    :raises BrokerUnreachable: if none answers within `timeout` seconds.
+    """
+    return len(_Asked(settings).metadata(timeout).brokers)
+
+
+class _Asked:
+    """A client to ask with, which knows why it was refused."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._refusals = Refusals(PRODUCER)
+        config = {**admin_config(settings), "error_cb": self._refusals.note}
+        self.client = made(AdminClient, config, PRODUCER)
+
+    def metadata(self, timeout: float) -> Any:
+        try:
+            return self.client.list_topics(timeout=max(timeout, 0.1))
+        except KafkaException as error:
+            self.client.poll(0)  # reports what the client met meanwhile
+            reason = self._refusals.instead_of(error)
+            raise BrokerUnreachable(f"no broker answered in {timeout:.1f} s: {reason}") from error
+
+    def counts(self, timeout: float) -> dict[str, int]:
+        """Topics whose partitions all have a leader."""
+        return {
+            name: len(topic.partitions)
+            for name, topic in self.metadata(timeout).topics.items()
+            if topic.error is None and all(p.leader >= 0 for p in topic.partitions.values())
+        }
 
 
 def _create(client: AdminClient, settings: Settings, names: list[str], deadline: float) -> None:
@@ -92,9 +114,9 @@ def _create(client: AdminClient, settings: Settings, names: list[str], deadline:
                 raise MessagingError(f"topic {name} could not be made: {error}") from error
 
 
-def _wait_for(client: AdminClient, wanted: set[str], deadline: float) -> None:
+def _wait_for(asked: _Asked, wanted: set[str], deadline: float) -> None:
     pause = threading.Event()
-    while missing := wanted - _counts(client, deadline - time.monotonic()).keys():
+    while missing := wanted - asked.counts(deadline - time.monotonic()).keys():
         if time.monotonic() > deadline:
             raise MessagingError(f"made, but not ready in time: {', '.join(sorted(missing))}")
         pause.wait(LOOK_AGAIN)
