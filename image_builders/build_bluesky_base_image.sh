@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # bluesky-base: Debian bookworm with Python 3.11, catatonit and the user bluesky; pulled, or made by debootstrap
 set -euo pipefail
+# shellcheck source=image_builders/preamble.sh
 source "$(dirname "${BASH_SOURCE[0]}")/preamble.sh" "$@"
 
 debian=bookworm
@@ -73,6 +74,7 @@ install -d -o bluesky -g bluesky -m 0700 /run/bluesky-plugins /run/bluesky-plugi
 install -d /etc/bluesky-plugins /opt/bluesky-plugins/bin
 rm -rf /var/log/apt /var/log/dpkg.log /var/log/alternatives.log /var/cache/debconf/*-old
 EOS
-bp_commit --cmd '["bash"]' \
+# Every image has it from here; what a container is to run is its first argument.
+bp_commit --entrypoint '["catatonit", "--"]' \
     --env PATH=/opt/bluesky-plugins/bin:/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     --env VIRTUAL_ENV=/opt/venv --env LANG=C.UTF-8 --env PYTHONUNBUFFERED=1

@@ -28,6 +28,8 @@ BP_REGISTRY=${BP_REGISTRY:-docker.io/library}
 BP_REGISTRY_SECONDS=${BP_REGISTRY_SECONDS:-10}
 # A pull that has not ended by then has failed, seconds.
 BP_PULL_SECONDS=${BP_PULL_SECONDS:-900}
+# The only format that has health checks.
+export BUILDAH_FORMAT=docker
 bp_force=no
 bp_container='' bp_scratch='' bp_cached=no
 
@@ -73,26 +75,21 @@ trap 'exit 143' TERM
 
 bp_need_buildah
 
-# bp_image NAME TITLE DESCRIPTION : begins localhost/NAME.
+# bp_image NAME TITLE DESCRIPTION [LICENSES] : begins localhost/NAME.
 bp_image() {
-    bp_name=$1 bp_title=$2 bp_description=$3
+    bp_name=$1 bp_title=$2 bp_description=$3 bp_licenses=${4:-BSD-3-Clause}
     bp_begun=$SECONDS
 }
 
-# bp_from PARENT [INPUT...] : a working container from localhost/PARENT (or `scratch`), if the
+# bp_from PARENT [INPUT...] : a working container from localhost/PARENT, if the
 # image is not there yet as made from the same: this script, this preamble, the parent, and the
 # INPUTs, files and folders of the repository that go into it.
 bp_from() {
-    local parent=$1 id=''
+    local parent=$1 id
     shift
-    if [ "$parent" != scratch ]; then
-        id=$(podman image inspect --format '{{.Id}}' "localhost/$parent" 2>/dev/null) || bp_fail \
-            "image localhost/$parent is missing, $bp_name is made from it." \
-            "  bash image_builders/$(bp_script_of "$parent")"
-        parent=localhost/$parent
-    fi
+    id=$(bp_id_of "$parent")
     bp_from_outside "$id" "$@"
-    [ "$bp_cached" = yes ] || bp_begin "$parent"
+    [ "$bp_cached" = yes ] || bp_begin "localhost/$parent"
 }
 
 # bp_from_outside [ID [INPUT...]] : as bp_from, for an image that is made from none of ours; bp_begin follows.
@@ -120,6 +117,13 @@ bp_begin() {
     bp_scratch=$(mktemp -d "${TMPDIR:-/tmp}/bp-build.XXXXXX")
     bp_container=$(buildah from --pull=never --name "bp-$bp_name-$$" "$1")
     bp_copy_certificates
+}
+
+# bp_id_of PARENT : the id of localhost/PARENT, which must be there.
+bp_id_of() {
+    podman image inspect --format '{{.Id}}' "localhost/$1" 2>/dev/null || bp_fail \
+        "image localhost/$1 is missing, $bp_name is made from it." \
+        "  bash image_builders/$(bp_script_of "$1")"
 }
 
 # The script that builds an image, by its name.
@@ -172,11 +176,11 @@ bp_run() {
     buildah run --network host --user 0:0 --workingdir / "${options[@]}" "$bp_container" -- "$@" </dev/null
 }
 
-# bp_shell [buildah run's options] : runs the shell script on stdin in the working container.
+# bp_shell : runs the shell script on stdin in the working container, as root.
 bp_shell() {
     local script
     script=$(cat)
-    bp_run "$@" -- sh -euc "$script"
+    bp_run -- sh -euc "$script"
 }
 
 # bp_copy SOURCE... DESTINATION : files of the repository (or absolute), owned by root.
@@ -230,7 +234,7 @@ bp_apt() {
     (
         flock 9
         bp_run "${bp_certificates[@]}" -v "$lists:/var/lib/apt/lists" \
-            -v "$archives:/var/cache/apt/archives" --env DEBIAN_FRONTEND=noninteractive \
+            -v "$archives:/var/cache/apt/archives" -v "$bp_scratch:/run/bp" --env DEBIAN_FRONTEND=noninteractive \
             -- sh -euc "$bp_apt_script" sh "${#options[@]}" "${options[@]}" "$@" 9>&-
     ) 9>"$bp_cache/apt/lock"
 }
@@ -242,9 +246,10 @@ n=$1; shift
 options=""
 while [ "$n" -gt 0 ]; do options="$options $1"; shift; n=$((n - 1)); done
 fetch() { apt-get $options -qq update && sha256sum /etc/apt/sources.list* 2>/dev/null >/var/lib/apt/lists/fetched || true; }
+quietly() { "$@" >/run/bp/apt.log 2>&1 || { cat /run/bp/apt.log >&2; return 1; }; }
 install() {
-    if [ "$1" = --upgrade ]; then shift; apt-get $options -qq upgrade --yes >/dev/null; fi
-    apt-get $options -qq install --yes --no-install-recommends "$@" >/dev/null
+    if [ "$1" = --upgrade ]; then shift; quietly apt-get $options -qq upgrade --yes; fi
+    quietly apt-get $options -qq install --yes --no-install-recommends "$@"
 }
 if [ -z "$(find /var/lib/apt/lists/fetched -mmin -60 2>/dev/null)" ]; then fetch; fi
 install "$@" || { fetch; install "$@"; }
@@ -374,17 +379,16 @@ bp_commit() {
     # Mount points that the runs have left behind.
     buildah run --network none --user 0:0 "$bp_container" -- sh -c 'rm -rf /run/bp /run/bp-*'
     buildah config --created-by "image_builders/$(basename "$bp_script")" \
-        --entrypoint '["catatonit", "--"]' --user bluesky --workingdir /home/bluesky \
+        --user bluesky --workingdir /home/bluesky \
         --label "org.opencontainers.image.title=$bp_title" \
         --label "org.opencontainers.image.description=$bp_description" \
         --label "org.opencontainers.image.version=$(bp_version)" \
         --label "org.opencontainers.image.revision=$(bp_revision)" \
-        --label "org.opencontainers.image.licenses=BSD-3-Clause" \
+        --label "org.opencontainers.image.licenses=$bp_licenses" \
         --label "io.bluesky-plugins.inputs=$bp_inputs" \
         "$@" "$bp_container"
     before=$(podman image inspect --format '{{.Id}}' "$image" 2>/dev/null || true)
-    # Docker's format: the other one has no health check.
-    buildah commit --quiet --format docker --disable-compression=true "$bp_container" "$image:latest" >/dev/null
+    buildah commit --quiet --disable-compression=true "$bp_container" "$image:latest" >/dev/null
     buildah rm "$bp_container" >/dev/null
     bp_container=''
     rm -rf "$bp_scratch"
