@@ -43,8 +43,8 @@ bp_seconds_since() { echo "$((SECONDS - $1)) s"; }
 bp_lock() {
     [ -z "${BP_LOCKED:-}" ] || return 0
     bp_need_program flock "so that two of these scripts do not work at the same time (package util-linux)"
-    (umask 077 && mkdir -p "$BLUESKY_PODS_DIR") || bp_fail "$BLUESKY_PODS_DIR cannot be made."
     local lock=$BLUESKY_PODS_DIR/lock status=0
+    (umask 077 && mkdir -p "$BLUESKY_PODS_DIR" && : >>"$lock") || bp_fail "$BLUESKY_PODS_DIR cannot be written."
     flock --nonblock "$lock" true || bp_say "Another start or stop of the pods is at work; waiting for it ..."
     BP_LOCKED=yes flock --close --timeout "$BP_LOCK_SECONDS" --conflict-exit-code 75 "$lock" \
         bash "$bp_root/launchers/$(basename "$0")" "$@" || status=$?
@@ -252,23 +252,25 @@ bp_mongo_uri() {
 
 # bp_fill_secrets POD... : into their volumes, through a container and its stdin: never on a command line.
 bp_fill_secrets() {
-    local pod folder mounts=() status=0
-    folder=$(umask 077 && mktemp -d "$BLUESKY_PODS_DIR/secrets.XXXXXX")
-    for pod in "$@"; do
-        (umask 077 && bp_secret_files "$pod" "$folder/$pod")
-        mounts+=(--volume "$pod-secrets:/to/$pod")
-    done
-    # Whatever was there under another name goes.
-    # shellcheck disable=SC2016
-    tar -C "$folder" --owner 1000 --group 1000 -cf - "$@" |
-        podman run --rm -i --network none --log-driver none --pull never --user 1000:1000 "${mounts[@]}" \
-            localhost/bluesky:latest sh -euc '
-                umask 077
-                for pod in "$@"; do find "/to/$pod" -mindepth 1 -delete; done
-                tar -C /to --no-overwrite-dir -xf -
-                for pod in "$@"; do chmod 0700 "/to/$pod"; done' sh "$@" || status=$?
-    rm -rf "$folder"
-    [ "$status" -eq 0 ] || bp_fail "The keys could not be written into the volumes $(printf '%s-secrets ' "$@"); see above."
+    (
+        umask 077
+        bp_scratch=$(mktemp -d "$BLUESKY_PODS_DIR/secrets.XXXXXX")
+        trap 'rm -rf "$bp_scratch"' EXIT
+        mounts=()
+        for pod in "$@"; do
+            bp_secret_files "$pod" "$bp_scratch/$pod"
+            mounts+=(--volume "$pod-secrets:/to/$pod")
+        done
+        # What was there under another name goes.
+        # shellcheck disable=SC2016 # expanded in the container
+        tar -C "$bp_scratch" --owner 1000 --group 1000 -cf - "$@" |
+            podman run --rm -i --network none --log-driver none --pull never --user 1000:1000 "${mounts[@]}" \
+                localhost/bluesky:latest sh -euc '
+                    umask 077
+                    for pod in "$@"; do find "/to/$pod" -mindepth 1 -delete; done
+                    tar -C /to --no-overwrite-dir -xf -
+                    for pod in "$@"; do chmod 0700 "/to/$pod"; done' sh "$@"
+    ) || bp_fail "The keys could not be written into the volumes $(printf '%s-secrets ' "$@"): see above."
 }
 
 # ---------------------------------------------------------------------------------------------
@@ -325,7 +327,7 @@ bp_start() {
 }
 
 bp_restart() {
-    podman pod start "$1" >/dev/null || {
+    bp_quietly podman pod start "$1" || {
         bp_say "podman could not start it: making it anew (its data stay) ..."
         return 1
     }
@@ -341,15 +343,26 @@ bp_play() {
     local said
     bp_say "Making the pod $1 ..."
     said=$(bp_documents "$1" | podman kube play --network "$BP_NETWORK" - 2>&1) ||
-        bp_fail "podman could not play pods/$1.yaml:" "$said" \
+        bp_fail "podman could not play pods/$1.yaml:" "$(bp_cause "$said")" \
             "  What is there of it stays, to look at; 'bash launchers/stop_pods.sh' removes it."
     (umask 077 && bp_made_from "$1" >"$BLUESKY_PODS_DIR/$1.made-from")
 }
 
+# What podman says of each container that another one drags along hides what went wrong.
+bp_cause() { grep -v 'a dependency of container\|failed to connect to syslog\|^\(Pod\|Containers\):$\|^[0-9a-f]*$' <<<"$1" | tail -n 5 | cut -c1-500 | sed 's/^/    /'; }
+
 bp_remove_pod() {
     podman pod exists "$1" || return 0
-    podman pod stop --time 10 "$1" >/dev/null 2>&1 || bp_say "The pod $1 did not stop; it is removed by force."
-    podman pod rm --force "$1" >/dev/null
+    bp_quietly podman pod stop --time 10 "$1" || bp_say "The pod $1 did not stop; it is removed by force."
+    bp_quietly podman pod rm --force "$1"
+}
+
+# bp_quietly COMMAND... : without its stdout, and without podman's remarks that there is no systemd.
+bp_quietly() {
+    local said status=0
+    said=$("$@" 2>&1 >/dev/null) || status=$?
+    grep -v 'systemd connection\|failed to connect to syslog' <<<"$said" | grep . >&2 || true
+    return "$status"
 }
 
 # Volumes that podman made of ConfigMaps and emptyDirs: it keeps them, and does not make the former anew
@@ -384,7 +397,7 @@ bp_wait_healthy() {
     until said=$(timeout 30 podman healthcheck run "$container" 2>&1); do
         restarts=$(($(bp_restarts "$container") - before))
         [ "$restarts" -lt "$BP_MAX_RESTARTS" ] ||
-            bp_give_up "$container" "it has ended $restarts times in a row, $(bp_exit_of "$container")"
+            bp_give_up "$container" "it has ended $restarts times in a row"
         [ "$SECONDS" -lt "$deadline" ] ||
             bp_give_up "$container" "its liveness probe has not succeeded in $BP_TIMEOUT s (--timeout)${said:+: $said}"
         sleep 0.3
@@ -393,10 +406,10 @@ bp_wait_healthy() {
 }
 
 bp_restarts() { podman inspect --format '{{.RestartCount}}' "$1" 2>/dev/null || echo 0; }
-bp_exit_of() { podman inspect --format 'the last time with status {{.State.ExitCode}}' "$1" 2>/dev/null; }
 
 bp_give_up() {
-    bp_say "The container $1 is not ready: $2" "Its last lines (all of them: podman logs $1):"
+    bp_say "The container $1 is not ready: $2."
+    bp_say "Its last lines (all of them: podman logs $1):"
     podman logs --tail 15 "$1" 2>&1 | sed 's/^/    /' >&2
     bp_fail "The pods stay as they are, to look at. Start again: this script; remove them: bash launchers/stop_pods.sh"
 }

@@ -39,7 +39,7 @@ if podman network exists "$BP_NETWORK"; then
     mapfile -t guests < <(podman ps --all --quiet --filter "network=$BP_NETWORK")
     if [ "${#guests[@]}" -gt 0 ]; then
         bp_say "Removing what else is in the network $BP_NETWORK: $(podman inspect --format '{{.Name}}' "${guests[@]}" | tr '\n' ' ')"
-        podman rm --force --time 5 "${guests[@]}" >/dev/null
+        bp_quietly podman rm --force --time 5 "${guests[@]}"
     fi
     podman network rm "$BP_NETWORK" >/dev/null
 fi
