@@ -392,19 +392,22 @@ bp_wait_ready() {
 }
 
 bp_wait_healthy() {
-    local deadline=$1 container=$2 begun=$3 said='' restarts=0 before
+    local deadline=$1 container=$2 begun=$3 restarts=0 before
     before=$(bp_restarts "$container")
-    until said=$(timeout 30 podman healthcheck run "$container" 2>&1); do
+    until timeout 30 podman healthcheck run "$container" >/dev/null 2>&1; do
         restarts=$(($(bp_restarts "$container") - before))
         [ "$restarts" -lt "$BP_MAX_RESTARTS" ] ||
             bp_give_up "$container" "it has ended $restarts times in a row"
         [ "$SECONDS" -lt "$deadline" ] ||
-            bp_give_up "$container" "its liveness probe has not succeeded in $BP_TIMEOUT s (--timeout)${said:+: $said}"
+            bp_give_up "$container" "its liveness probe has not succeeded in $BP_TIMEOUT s (--timeout): $(bp_probe_said "$container")"
         sleep 0.3
     done
     bp_say "  $container: ready after $(bp_seconds_since "$begun")"
 }
 
+bp_probe_said() {
+    podman inspect --format '{{range .State.Health.Log}}{{json .Output}}{{"\n"}}{{end}}' "$1" 2>/dev/null | tail -n 1 | cut -c1-400
+}
 bp_restarts() { podman inspect --format '{{.RestartCount}}' "$1" 2>/dev/null || echo 0; }
 
 bp_give_up() {
