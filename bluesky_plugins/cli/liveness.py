@@ -12,6 +12,7 @@ from bluesky_plugins.settings import ConfigurationError, Settings
 
 __all__ = [
     "Liveness",
+    "ask_http",
     "httpserver_alive",
     "iocs_alive",
     "queueserver_alive",
@@ -52,7 +53,7 @@ def recorder_alive(settings: Settings, limit: float) -> Liveness:
 
 def recommender_alive(settings: Settings, timeout: float) -> Liveness:
     """By what its HTTP server says of its loop."""
-    status, body = _get(settings, settings.http.recommender_port, "/healthz", timeout)
+    status, body = ask_http(settings, settings.http.recommender_port, "/healthz", timeout)
     if status is None:
         return Liveness(False, body)
     try:
@@ -77,7 +78,7 @@ def queueserver_alive(settings: Settings, timeout: float) -> Liveness:
 
 def httpserver_alive(settings: Settings, timeout: float) -> Liveness:
     """By its status, which it gives to who has the key."""
-    status, body = _get(settings, settings.http.queueserver_port, "/api/status", timeout)
+    status, body = ask_http(settings, settings.http.queueserver_port, "/api/status", timeout)
     if status is None:
         return Liveness(False, body)
     if status == NO_MANAGER:
@@ -116,8 +117,8 @@ def read_pv(settings: Settings, pv: str, addresses: str, timeout: float) -> Any:
         raise OSError(f"{pv} is not there: {error}") from None
 
 
-def _get(settings: Settings, port: int, path: str, timeout: float) -> tuple[int | None, str]:
-    """Status and body; or None and why there is no answer."""
+def ask_http(settings: Settings, port: int, path: str, timeout: float) -> tuple[int | None, str]:
+    """Status and body of a GET with the key; or None and why there is no answer."""
     host = settings.http.host
     host = "127.0.0.1" if host in ANYWHERE else host
     connection = http.client.HTTPConnection(host, port, timeout=timeout)

@@ -19,11 +19,11 @@ def group_members(settings: Settings, group_id: str, timeout: float = 10.0) -> l
     :raises BrokerUnreachable: if no broker says so within `timeout` seconds.
     """
     name = f"{settings.beamline}.{group_id}"
-    asked = AdminClient(admin_config(settings)).describe_consumer_groups(
-        [name], request_timeout=timeout
-    )
+    # Its answers come only as long as it is held.
+    client = AdminClient(admin_config(settings))
+    asked = client.describe_consumer_groups([name], request_timeout=timeout)
     try:
-        members = asked[name].result().members
-    except KafkaException as error:
+        members = asked[name].result(timeout + 1.0).members
+    except (KafkaException, TimeoutError) as error:
         raise BrokerUnreachable(f"nobody tells who is in the group {name}: {error}") from error
     return sorted(member.group_instance_id or member.client_id for member in members)
