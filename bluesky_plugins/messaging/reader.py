@@ -141,4 +141,4 @@ class TopicReader:
     def _unanswered(self, error: KafkaException) -> MessagingError:
         if error.args[0].code() == confluent_kafka.KafkaError.UNKNOWN_TOPIC_OR_PART:
             return MessagingError(f"there is no topic {self.topic} at {self._address}")
-        return BrokerUnreachable(f"{self._address}: {self._outage.refusals.instead_of(error)}")
+        return BrokerUnreachable(f"{self._address}: {self._outage.refusals.last or error}")

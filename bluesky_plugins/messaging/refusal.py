@@ -66,7 +66,3 @@ class Refusals:
     def of(self, error: KafkaError) -> str | None:
         """The reason that this error is; see `refusal_of`."""
         return refusal_of(error, self._at)
-
-    def instead_of(self, error: KafkaException) -> str:
-        """The reason, or the error itself when there is no better one."""
-        return self.last or error.args[0].str()

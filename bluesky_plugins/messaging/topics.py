@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from bluesky_plugins.messaging.config import admin_config
-from bluesky_plugins.messaging.errors import BrokerUnreachable, MessagingError
-from bluesky_plugins.messaging.refusal import PRODUCER, Refusals, made
+from bluesky_plugins.messaging.admin import Admin
+from bluesky_plugins.messaging.errors import MessagingError
 from bluesky_plugins.settings import Settings
 
 __all__ = ["TOPICS", "broker_count", "make_topics", "partition_counts"]
@@ -42,12 +40,12 @@ def make_topics(settings: Settings, timeout: float = 10.0) -> None:
     :raises MessagingError: if the broker refuses to make one; the message says why.
     """
     deadline = time.monotonic() + timeout
-    asked = _Asked(settings)
+    admin = Admin(settings)
     wanted = {settings.topic(name) for name in TOPICS}
-    missing = wanted - asked.counts(timeout).keys()
+    missing = wanted - _counts(admin, timeout).keys()
     if missing:
-        _create(asked.client, settings, sorted(missing), deadline)
-        _wait_for(asked, wanted, deadline)
+        _create(admin.client, settings, sorted(missing), deadline)
+        _wait_for(admin, wanted, deadline)
 
 
 def partition_counts(settings: Settings, timeout: float = 10.0) -> dict[str, int | None]:
@@ -55,7 +53,7 @@ def partition_counts(settings: Settings, timeout: float = 10.0) -> dict[str, int
 
     :raises BrokerUnreachable: if no broker answers within `timeout` seconds.
     """
-    counts = _Asked(settings).counts(timeout)
+    counts = _counts(Admin(settings), timeout)
     return {full: counts.get(full) for full in map(settings.topic, TOPICS)}
 
 
@@ -64,32 +62,16 @@ def broker_count(settings: Settings, timeout: float = 10.0) -> int:
 
     :raises BrokerUnreachable: if none answers within `timeout` seconds.
     """
-    return len(_Asked(settings).metadata(timeout).brokers)
+    return len(Admin(settings).metadata(timeout).brokers)
 
 
-class _Asked:
-    """A client to ask with, which knows why it was refused."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._refusals = Refusals(PRODUCER)
-        config = {**admin_config(settings), "error_cb": self._refusals.note}
-        self.client = made(AdminClient, config, PRODUCER)
-
-    def metadata(self, timeout: float) -> Any:
-        try:
-            return self.client.list_topics(timeout=max(timeout, 0.1))
-        except KafkaException as error:
-            self.client.poll(0)  # reports what the client met meanwhile
-            reason = self._refusals.instead_of(error)
-            raise BrokerUnreachable(f"no broker answered in {timeout:.1f} s: {reason}") from error
-
-    def counts(self, timeout: float) -> dict[str, int]:
-        """Topics whose partitions all have a leader."""
-        return {
-            name: len(topic.partitions)
-            for name, topic in self.metadata(timeout).topics.items()
-            if topic.error is None and all(p.leader >= 0 for p in topic.partitions.values())
-        }
+def _counts(admin: Admin, timeout: float) -> dict[str, int]:
+    """Topics whose partitions all have a leader."""
+    return {
+        name: len(topic.partitions)
+        for name, topic in admin.metadata(timeout).topics.items()
+        if topic.error is None and all(p.leader >= 0 for p in topic.partitions.values())
+    }
 
 
 def _create(client: AdminClient, settings: Settings, names: list[str], deadline: float) -> None:
@@ -114,9 +96,9 @@ def _create(client: AdminClient, settings: Settings, names: list[str], deadline:
                 raise MessagingError(f"topic {name} could not be made: {error}") from error
 
 
-def _wait_for(asked: _Asked, wanted: set[str], deadline: float) -> None:
+def _wait_for(admin: Admin, wanted: set[str], deadline: float) -> None:
     pause = threading.Event()
-    while missing := wanted - asked.counts(deadline - time.monotonic()).keys():
+    while missing := wanted - _counts(admin, deadline - time.monotonic()).keys():
         if time.monotonic() > deadline:
             raise MessagingError(f"made, but not ready in time: {', '.join(sorted(missing))}")
         pause.wait(LOOK_AGAIN)
