@@ -21,6 +21,13 @@ from bluesky_plugins.settings import ConfigurationError, Settings, load_settings
 __all__ = ["Finding", "doctor", "findings"]
 
 TIMEOUT = 3.0
+SETTING_OF = {"kafka": "kafka.bootstrap_servers", "mongo": "mongo.uri", "redis": "redis.url"}
+# What else keeps a client out.
+DOOR_OF = {
+    "kafka": "is security.protocol in kafka.producer_config what this listener wants",
+    "mongo": "are user and password in it right, and percent-encoded",
+    "redis": "is the password in it right, and percent-encoded",
+}
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,10 @@ def findings(settings: Settings, folder: StateFolder) -> dict[str, Finding]:
 
 def _advice(name: str) -> str:
     if name in external_servers(load_settings(with_stack=False)):
-        return f"it is set by hand: is the address right, does {name} run there, is there a way?"
+        return (
+            f"{SETTING_OF[name]} is set by hand: is the address right, does {name} run there, is "
+            f"there a way, {DOOR_OF[name]}?"
+        )
     if not StateFolder(state_dir()).stack_file.exists():
         return (
             "run `bluesky-plugins up`; where it runs elsewhere: does it run there, and is its "
@@ -178,7 +188,7 @@ def _queue(settings: Settings) -> Finding:
 
 def _iocs(settings: Settings) -> Finding:
     """The IOCs of pods, or of a facility: by what they serve."""
-    addresses = " ".join(settings.iocs.address_list)
+    addresses = settings.iocs.addresses
     try:
         for pv in ("motor.RBV", "camera:NumImages"):
             read_pv(settings, f"{settings.iocs.prefix}{pv}", addresses, TIMEOUT)

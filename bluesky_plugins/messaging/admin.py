@@ -41,4 +41,5 @@ class Admin:
     def reason(self, error: Exception) -> str:
         """Why we were refused, where that is known; else the error in words."""
         self.client.poll(0)  # reports what the client met meanwhile
-        return self._refusals.last or str(error)
+        words = error.args[0].str() if isinstance(error, KafkaException) else str(error)
+        return self._refusals.last or words
