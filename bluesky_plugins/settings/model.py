@@ -55,6 +55,11 @@ def _checked_address(address: str, *, with_port: bool = False) -> str:
     return address
 
 
+def _has_port(address: str) -> bool:
+    found = HOST.fullmatch(address)
+    return bool(found and found[2])
+
+
 class KafkaSettings(Section):
     """Where Kafka is and how to talk to it."""
 
@@ -213,6 +218,13 @@ class IocsSettings(Section):
         None, description="folder of the camera's files; unset: <state-dir>/camera"
     )
 
+    @property
+    def addresses(self) -> str:
+        """`address_list` as EPICS clients take it, each with its port."""
+        return " ".join(
+            a if _has_port(a) else f"{a}:{self.ca_server_port}" for a in self.address_list
+        )
+
     @field_validator("address_list")
     @classmethod
     def _are_addresses(cls, addresses: list[str]) -> list[str]:
@@ -294,7 +306,7 @@ class Settings(BaseSettings):
         """What EPICS servers and clients of this stack need in their environment."""
         server_port, repeater_port = str(self.iocs.ca_server_port), str(self.iocs.ca_repeater_port)
         return {
-            "EPICS_CA_ADDR_LIST": " ".join(self.iocs.address_list),
+            "EPICS_CA_ADDR_LIST": self.iocs.addresses,
             "EPICS_CA_AUTO_ADDR_LIST": "NO",
             "EPICS_CA_SERVER_PORT": server_port,
             "EPICS_CA_REPEATER_PORT": repeater_port,

@@ -254,6 +254,6 @@ def test_an_address_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_epics_clients_look_at_every_address_of_the_list(tmp_path: Path) -> None:
-    file = config(tmp_path, "iocs: {address_list: ['127.0.0.1:5064', '127.0.0.1:5066']}")
+    file = config(tmp_path, "iocs: {ca_server_port: 6000, address_list: ['a', 'b:5066']}")
     found = load_settings(file).epics_environment["EPICS_CA_ADDR_LIST"]
-    assert found == "127.0.0.1:5064 127.0.0.1:5066"
+    assert found == "a:6000 b:5066"
