@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -49,7 +50,7 @@ Check = Callable[[Settings], Finding]
 
 
 def findings(settings: Settings, folder: StateFolder) -> dict[str, Finding]:
-    """Look at every server and service, one after the other, each for a few seconds at most.
+    """Look at every server and service, side by side, each for a few seconds at most.
 
     A queue that hangs after an outage of Redis is mended.
     """
@@ -62,12 +63,15 @@ def findings(settings: Settings, folder: StateFolder) -> dict[str, Finding]:
         "httpserver": lambda s: _http(s, s.http.queueserver_port, "/api/status"),
         "queueserver": _queue,
     }
-    found = {name: check(settings) for name, check in checks.items()}
+    elsewhere = not folder.stack_file.exists()
+    if elsewhere:
+        checks |= {"iocs": _iocs, "recorder": _recorder}
+    with ThreadPoolExecutor(len(checks)) as pool:
+        answers = {name: pool.submit(check, settings) for name, check in checks.items()}
+    found = {name: answer.result() for name, answer in answers.items()}
     for name in ("recommender", "httpserver", "queueserver"):
         found[name] = _with_log(found[name], name, folder)
-    if not folder.stack_file.exists():
-        return {**found, "iocs": _iocs(settings), "recorder": _recorder(settings)}
-    return {**found, **_without_server(folder)}
+    return found if elsewhere else {**found, **_without_server(folder)}
 
 
 def _advice(name: str) -> str:
