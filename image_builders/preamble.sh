@@ -281,17 +281,24 @@ bp_find_uv() {
 # packages and its settings for package indexes.
 bp_uv_run() {
     [ "$bp_cached" = no ] || return 0
-    local cache name settings=()
+    local cache name options=()
     bp_find_uv
     cache=$("$bp_uv" cache dir)
     mkdir -p "$cache"
+    while [ "$1" != -- ]; do
+        options+=("$1")
+        shift
+    done
+    shift
+    # By a file: an index's address may hold a password, which an argument would show.
     for name in UV_DEFAULT_INDEX UV_INDEX UV_INDEX_URL UV_EXTRA_INDEX_URL UV_FIND_LINKS \
         UV_OFFLINE UV_NATIVE_TLS UV_INSECURE_HOST UV_HTTP_TIMEOUT; do
-        [ -z "${!name:-}" ] || settings+=(--env "$name=${!name}")
-    done
-    bp_run "${bp_certificates[@]}" "${settings[@]}" -v "$bp_uv:/run/bp-uv:ro" -v "$cache:/run/bp-uv-cache" \
+        [ -z "${!name:-}" ] || printf 'export %s=%q\n' "$name" "${!name}"
+    done >"$bp_scratch/settings"
+    bp_run "${bp_certificates[@]}" -v "$bp_uv:/run/bp-uv:ro" -v "$cache:/run/bp-uv-cache" \
         -v "$bp_scratch:/run/bp" --env UV_CACHE_DIR=/run/bp-uv-cache --env UV_LINK_MODE=copy \
-        --env UV_PYTHON_DOWNLOADS=never --env HOME=/run/bp "$@"
+        --env UV_PYTHON_DOWNLOADS=never --env HOME=/run/bp "${options[@]}" \
+        -- bash -euc '. /run/bp/settings; exec "$@"' bash "$@"
 }
 
 # bp_python LOCK : what a lock file of the repository names, into /opt/venv, hashes checked,
@@ -371,7 +378,7 @@ for jar in classpath(sys.argv[1], source):
 
 # bp_commit [buildah config's options] : makes the image and says how long it took and how large it is.
 bp_commit() {
-    local image=localhost/$bp_name before
+    local image=localhost/$bp_name
     if [ "$bp_cached" = yes ]; then
         bp_say "$bp_name: cached, $(bp_size "$image")"
         return 0
@@ -387,15 +394,33 @@ bp_commit() {
         --label "org.opencontainers.image.licenses=$bp_licenses" \
         --label "io.bluesky-plugins.inputs=$bp_inputs" \
         "$@" "$bp_container"
-    before=$(podman image inspect --format '{{.Id}}' "$image" 2>/dev/null || true)
-    buildah commit --quiet --disable-compression=true "$bp_container" "$image:latest" >/dev/null
+    TMPDIR=$(bp_commit_dir) buildah commit --quiet --disable-compression=true "$bp_container" "$image:latest" >/dev/null
     buildah rm "$bp_container" >/dev/null
     bp_container=''
     rm -rf "$bp_scratch"
     bp_scratch=''
-    # The image before it goes, unless a container or another image still uses it.
-    [ -z "$before" ] || podman image rm "$before" >/dev/null 2>&1 || bp_say "$bp_name: the image before it is still in use, it stays"
+    bp_remove_former
     bp_say "$bp_name: built in $((SECONDS - bp_begun)) s, $(bp_size "$image")"
+}
+
+# Images that had this name before, unless a container or another image still uses one.
+bp_remove_former() {
+    local id said
+    for id in $(podman image ls --quiet --filter dangling=true --filter "label=org.opencontainers.image.title=$bp_title"); do
+        said=$(podman image rm "$id" 2>&1) || [[ $said == *"in use"* || $said == *"dependent child"* || $said == *"image not known"* ]] ||
+            bp_say "$bp_name: the image $id of before stays: $said"
+    done
+}
+
+# A layer lies there as a whole before it is unpacked: in memory, where that is plenty.
+bp_commit_dir() {
+    local free
+    free=$(awk '/^MemAvailable:/ {print int($2 / 1048576)}' /proc/meminfo)
+    if [ "$free" -ge 8 ] && [ -w /dev/shm ] && [ "$(df --output=avail -BG /dev/shm | tail -n 1 | tr -dc 0-9)" -ge 4 ]; then
+        echo /dev/shm
+    else
+        echo "${TMPDIR:-/var/tmp}"
+    fi
 }
 
 bp_size() { podman image inspect --format '{{.Size}}' "$1" | awk '{printf "%.0f MB", $1 / 1e6}'; }
