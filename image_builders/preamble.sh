@@ -245,7 +245,7 @@ bp_apt_script='
 n=$1; shift
 options=""
 while [ "$n" -gt 0 ]; do options="$options $1"; shift; n=$((n - 1)); done
-fetch() { apt-get $options -qq update && sha256sum /etc/apt/sources.list* 2>/dev/null >/var/lib/apt/lists/fetched || true; }
+fetch() { if apt-get $options -qq update; then touch /var/lib/apt/lists/fetched; fi; }
 quietly() { "$@" >/run/bp/apt.log 2>&1 || { cat /run/bp/apt.log >&2; return 1; }; }
 install() {
     if [ "$1" = --upgrade ]; then shift; quietly apt-get $options -qq upgrade --yes; fi
@@ -392,6 +392,7 @@ bp_commit() {
         --label "org.opencontainers.image.version=$(bp_version)" \
         --label "org.opencontainers.image.revision=$(bp_revision)" \
         --label "org.opencontainers.image.licenses=$bp_licenses" \
+        --label "io.bluesky-plugins.name=$bp_name" \
         --label "io.bluesky-plugins.inputs=$bp_inputs" \
         "$@" "$bp_container"
     TMPDIR=$(bp_commit_dir) buildah commit --quiet --disable-compression=true "$bp_container" "$image:latest" >/dev/null
@@ -405,10 +406,13 @@ bp_commit() {
 
 # Images that had this name before, unless a container or another image still uses one.
 bp_remove_former() {
-    local id said
-    for id in $(podman image ls --quiet --filter dangling=true --filter "label=org.opencontainers.image.title=$bp_title"); do
-        said=$(podman image rm "$id" 2>&1) || [[ $said == *"in use"* || $said == *"dependent child"* || $said == *"image not known"* ]] ||
-            bp_say "$bp_name: the image $id of before stays: $said"
+    local ids id said
+    ids=$(podman image ls --quiet --filter dangling=true --filter "label=io.bluesky-plugins.name=$bp_name")
+    for id in $ids; do
+        said=$(podman image rm "$id" 2>&1) || case $said in
+        *"in use"* | *"dependent child"* | *"image not known"*) ;;
+        *) bp_say "$bp_name: the image $id of before stays: $said" ;;
+        esac
     done
 }
 
