@@ -40,6 +40,10 @@ def make_engine(settings: Settings, *, headless: bool, table: bool) -> Any:
     """
     engine = RunEngine({"beamline": settings.beamline}, scan_id_source=make_scan_numbers(settings))
     engine.subscribe(KafkaPublisher("documents", settings=settings))
+    if settings.document_proxy is not None:
+        from bluesky_plugins.profile.document_proxy import ProxyPublisher
+
+        engine.subscribe(ProxyPublisher(settings.document_proxy))
     if table:
         engine.subscribe(_live_table(plots=can_plot() and not headless))
     if sys.stderr.isatty():
