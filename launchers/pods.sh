@@ -115,15 +115,13 @@ bp_check() {
 }
 
 bp_check_images() {
-    local pod image name missing=()
-    for pod in "$@"; do
-        for image in $(bp_images_of "$pod"); do
-            # What is not made here is pulled by podman.
-            [[ $image == localhost/* ]] || continue
-            podman image exists "$image" && continue
-            name=${image#localhost/} name=${name%%:*}
-            [[ " ${missing[*]} " == *" $name "* ]] || missing+=("$name")
-        done
+    local image name there missing=()
+    there=$(podman images --format '{{.Repository}}:{{.Tag}}')
+    for image in $(for pod in "$@"; do bp_images_of "$pod"; done | sort -u); do
+        # What is not made here is pulled by podman.
+        [[ $image == localhost/* ]] || continue
+        name=${image#localhost/} name=${name%%:*}
+        grep -qxF "$image" <<<"$there" || missing+=("$name")
     done
     [ "${#missing[@]}" -eq 0 ] && return 0
     for name in "${missing[@]}"; do
