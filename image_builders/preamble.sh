@@ -229,7 +229,9 @@ bp_apt() {
         [ -z "$proxy" ] || options+=(-o "Acquire::http::Proxy=$proxy")
     fi
     [ "${#bp_certificates[@]}" -eq 0 ] || options+=(-o Acquire::https::CaInfo=/run/bp-ca.pem)
-    options+=(-o APT::Sandbox::User=root -o DPkg::Use-Pty=0 -o APT::Keep-Downloaded-Packages=true)
+    options+=(-o APT::Sandbox::User=root -o DPkg::Use-Pty=0 -o APT::Keep-Downloaded-Packages=true
+        # apt's own caches would be larger than what it installs.
+        -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=)
     # apt of two builds at once must not write the same lists.
     (
         flock 9

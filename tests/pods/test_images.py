@@ -24,12 +24,12 @@ IMAGES = (
 )  # fmt: skip
 # Image -> the lock files that its /opt/venv is made from.
 LOCKS = {
-    "bluesky": ("bluesky",),
+    "bluesky": ("bluesky", "qt"),
     "caproto": ("caproto",),
-    "databroker-server": ("bluesky",),
-    "jupyter": ("bluesky", "jupyter"),
+    "databroker-server": ("bluesky", "qt"),
+    "jupyter": ("bluesky", "qt", "jupyter"),
     "kafka": ("kafka",),
-    "typhos": ("bluesky", "typhos"),
+    "typhos": ("bluesky", "qt", "typhos"),
 }
 TITLES = ("title", "description", "version", "revision", "licenses")
 PASSWORD = "a-password-of-the-tests"
