@@ -63,21 +63,28 @@ bp_find_checkouts() {
     bp_checkouts+=("$repository")
 }
 
-# What git says of a checkout; one that is not git's (an unpacked sdist) has no more than its version.
-bp_git_version() {
-    git -C "$1" rev-parse --show-toplevel 2>/dev/null | grep -qx "$1" || { echo "no git"; return; }
-    git -C "$1" describe --tags --always --dirty --broken
+# A copy of a checkout, so that nothing is written into it, and owned by who builds: git tells nothing
+# about a repository of somebody else.
+bp_copy_checkout() {
+    mkdir -p "$2"
+    # Status 1: a file has changed meanwhile, for instance because git is at work there.
+    { tar -C "$1" -c --warning=no-file-changed --exclude=./.venv --exclude=./build --exclude=./dist \
+        --exclude=__pycache__ . || [ "$?" -eq 1 ]; } | tar -x --no-same-owner -C "$2"
 }
 
-# bp_build_wheel FOLDER : on the host, where git is, which many a version comes from; in a copy, so that
-# nothing is written into the checkout.
+# What git says of it; one that is not git's (an unpacked sdist) has no more than its version.
+bp_git_version() {
+    if [ -e "$1/.git" ]; then
+        git -C "$1" describe --tags --always --dirty --broken 2>/dev/null || echo "git has no commit"
+    else
+        echo "no git"
+    fi
+}
+
+# bp_build_wheel FOLDER WHEELS CHECKOUT : on the host, where git is, which many a version comes from.
 bp_build_wheel() {
-    local name copy=$bp_scratch/source/$2
-    name=$(basename "$1")
-    mkdir -p "$copy"
-    (cd "$1" && tar -c --exclude=./.venv --exclude=./build --exclude=./dist --exclude=__pycache__ .) | tar -x -C "$copy"
-    "$bp_uv" build --quiet --wheel --out-dir "$bp_scratch/wheels/$2" "$copy" >"$bp_scratch/build.log" 2>&1 || bp_fail \
-        "No wheel can be made of $1; the last lines of its build:" "$(tail -n 12 "$bp_scratch/build.log")"
+    "$bp_uv" build --wheel --out-dir "$2" "$1" >"$bp_scratch/build.log" 2>&1 || bp_fail \
+        "No wheel can be made of $3; the last lines of its build:" "$(tail -n 20 "$bp_scratch/build.log")"
 }
 
 bp_find_checkouts
@@ -87,10 +94,12 @@ bp_find_uv
 made=()
 for number in "${!bp_checkouts[@]}"; do
     checkout=${bp_checkouts[$number]}
-    bp_build_wheel "$checkout" "$number"
+    bp_copy_checkout "$checkout" "$bp_scratch/source/$number"
+    version_of_git=$(bp_git_version "$bp_scratch/source/$number")
+    bp_build_wheel "$bp_scratch/source/$number" "$bp_scratch/wheels/$number" "$checkout"
     wheel=$(basename "$bp_scratch/wheels/$number"/*.whl)
     distribution=${wheel%%-*} version=${wheel#*-}
-    made+=("${distribution//_/-} ${version%%-*} ($(bp_git_version "$checkout"))")
+    made+=("${distribution//_/-} ${version%%-*} ($version_of_git)")
     bp_say "bluesky-dev: ${made[-1]}, from $checkout"
 done
 bp_uv_run -- sh -euc '

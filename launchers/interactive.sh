@@ -102,7 +102,8 @@ bp_display() {
         bp_is_this_machine "$host" && display="host.containers.internal:${display##*:}"
         ;;
     esac
-    BP_DISPLAY+=(--env "DISPLAY=$display" --security-opt label=disable)
+    # Nothing here draws with OpenGL, and the images have no driver for it.
+    BP_DISPLAY+=(--env "DISPLAY=$display" --env QT_XCB_GL_INTEGRATION=none --security-opt label=disable)
     bp_display_cookie
 }
 

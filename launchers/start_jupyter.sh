@@ -89,7 +89,7 @@ bp_fill_jupyter_secrets() {
     (umask 077 && bp_mongo_uri acquisition >"$folder/BLUESKY_PLUGINS_MONGO__URI")
     # shellcheck disable=SC2016
     tar -C "$folder" --owner 1000 --group 1000 -cf - . |
-        podman run --rm -i --network none --log-driver none --pull never --user 1000:1000 \
+        podman run --rm -i --network none --log-driver none --no-healthcheck --pull never --user 1000:1000 \
             --volume jupyter-secrets:/run/bluesky-plugins/secrets localhost/jupyter:latest sh -euc '
                 umask 077
                 find "$0" -mindepth 1 -delete
@@ -157,7 +157,8 @@ bp_mount_notebooks
 podman rm --force --ignore "$BP_JUPYTER" >/dev/null
 bp_fill_jupyter_secrets
 bp_say "Starting JupyterLab ..."
-podman run --detach --name "$BP_JUPYTER" --pull never --network "$BP_NETWORK" --memory 2g \
+# Where no systemd is, podman says that nothing will fire the health check: it is asked below.
+said=$(podman run --detach --name "$BP_JUPYTER" --pull never --network "$BP_NETWORK" --memory 2g \
     --cap-drop ALL --security-opt no-new-privileges \
     --publish "127.0.0.1:$port:8888" "${BP_NOTEBOOKS[@]}" \
     --volume jupyter-secrets:/run/bluesky-plugins/secrets:ro \
@@ -166,7 +167,6 @@ podman run --detach --name "$BP_JUPYTER" --pull never --network "$BP_NETWORK" --
     --env BLUESKY_PLUGINS_CONFIG=/etc/bluesky-plugins/settings.yaml \
     --env BLUESKY_PLUGINS_SECRETS_DIR=/run/bluesky-plugins/secrets \
     --env BLUESKY_PLUGINS_KAFKA__BOOTSTRAP_SERVERS=acquisition:29092 \
-    localhost/jupyter:latest >/dev/null ||
-    bp_fail "podman could not start JupyterLab: see above."
+    localhost/jupyter:latest 2>&1) || bp_fail "podman could not start JupyterLab:" "$said"
 bp_wait_for_jupyter
 bp_say_where
