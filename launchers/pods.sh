@@ -13,6 +13,8 @@ source "$bp_root/launchers/podman.sh"
 
 BP_PODS=(acquisition databroker recommender)
 BP_NETWORK=bluesky
+# Where a pod's containers have its keys and passwords.
+BP_SECRETS=/run/bluesky-plugins/secrets
 # Free space below which a start is refused, MB: Kafka and MongoDB do not end well on a full disk.
 BP_MINIMUM_FREE_MB=${BP_MINIMUM_FREE_MB:-2000}
 # A container that ended so often while it was waited for will not get ready.
@@ -43,8 +45,10 @@ bp_seconds_since() { echo "$((SECONDS - $1)) s"; }
 bp_lock() {
     [ -z "${BP_LOCKED:-}" ] || return 0
     bp_need_program flock "so that two of these scripts do not work at the same time (package util-linux)"
-    local lock=$BLUESKY_PODS_DIR/lock status=0
-    (umask 077 && mkdir -p "$BLUESKY_PODS_DIR" && : >>"$lock") || bp_fail "$BLUESKY_PODS_DIR cannot be written."
+    # One for this user's pods, wherever the keys are.
+    local folder=${XDG_STATE_HOME:-$HOME/.local/state} lock status=0
+    lock=$folder/bluesky-plugins-pods.lock
+    (umask 077 && mkdir -p "$folder" && : >>"$lock") || bp_fail "$lock cannot be written."
     flock --nonblock "$lock" true || bp_say "Another start or stop of the pods is at work; waiting for it ..."
     BP_LOCKED=yes flock --close --timeout "$BP_LOCK_SECONDS" --conflict-exit-code 75 "$lock" \
         bash "$bp_root/launchers/$(basename "$0")" "$@" || status=$?
@@ -69,6 +73,9 @@ bp_images_of() { awk '$1 == "image:" {print $2}' "$(bp_manifest "$1")" | sort -u
 bp_host_ports_of() { awk '$1 == "hostPort:" {print $2}' "$(bp_manifest "$1")"; }
 bp_config_maps_of() { awk '$1 == "configMap:" {getline; print $2}' "$(bp_manifest "$1")"; }
 bp_claims_of() { awk '$1 == "claimName:" {print $2}' "$(bp_manifest "$1")" | sort -u; }
+bp_containers_with_key() {
+    awk '/^    - name: / {name = $3} /BLUESKY_PLUGINS_SECRETS_DIR|- \*secrets$/ {print name}' "$(bp_manifest "$1")"
+}
 bp_scratch_of() { sed -n 's/^ *- {name: \([^,]*\), emptyDir: .*/\1/p' "$(bp_manifest "$1")"; }
 bp_containers_of() { sed -n 's/^    - name: \(.*\)$/\1/p' <(sed '/^  volumes:/,$d' "$(bp_manifest "$1")"); }
 
@@ -322,6 +329,20 @@ bp_start() {
         done
     fi
     bp_wait_ready "$((begun + BP_TIMEOUT))" "$@"
+    for pod in "$@"; do bp_check_key "$pod"; done
+}
+
+# Pods that were started with another BLUESKY_PODS_DIR have other keys than those that are shown.
+bp_check_key() {
+    local container theirs ours
+    container=$1-$(bp_containers_with_key "$1" | head -n 1)
+    theirs=$(podman exec "$container" sha256sum "$BP_SECRETS/api_key" | cut -d' ' -f1) ||
+        bp_fail "The container $container has no key at $BP_SECRETS/api_key."
+    ours=$(sha256sum "$(bp_key_file)" | cut -d' ' -f1)
+    [ "$theirs" = "$ours" ] || bp_fail \
+        "The pod $1 runs with another key than the one in $(bp_key_file):" \
+        "it was started with another BLUESKY_PODS_DIR, or the file has changed since." \
+        "  To have it take this key: bash launchers/stop_pods.sh, and start again."
 }
 
 bp_restart() {
@@ -377,21 +398,23 @@ bp_remove_passing_volumes() {
 # ---------------------------------------------------------------------------------------------
 # Readiness: every container's own liveness probe has succeeded once
 
-# bp_wait_ready DEADLINE POD...
+# bp_wait_ready DEADLINE POD... ; bp_wait_healthy DEADLINE CONTAINER BEGUN RESTARTS_BEFORE
 bp_wait_ready() {
-    local deadline=$1 pod container begun=$SECONDS
+    local deadline=$1 pod container begun=$SECONDS restarts=()
     shift
     for pod in "$@"; do
+        # shellcheck disable=SC2046 # one word for each
+        mapfile -t restarts < <(bp_restarts $(bp_containers_of "$pod" | sed "s/^/$pod-/"))
         for container in $(bp_containers_of "$pod"); do
-            bp_wait_healthy "$deadline" "$pod-$container" "$begun"
+            bp_wait_healthy "$deadline" "$pod-$container" "$begun" "${restarts[0]}"
+            restarts=("${restarts[@]:1}")
         done
         [ "$pod" != acquisition ] || bp_make_topics "$deadline"
     done
 }
 
 bp_wait_healthy() {
-    local deadline=$1 container=$2 begun=$3 restarts=0 before
-    before=$(bp_restarts "$container")
+    local deadline=$1 container=$2 begun=$3 before=$4 restarts
     until timeout 30 podman healthcheck run "$container" >/dev/null 2>&1; do
         restarts=$(($(bp_restarts "$container") - before))
         [ "$restarts" -lt "$BP_MAX_RESTARTS" ] ||
@@ -406,7 +429,7 @@ bp_wait_healthy() {
 bp_probe_said() {
     podman inspect --format '{{range .State.Health.Log}}{{json .Output}}{{"\n"}}{{end}}' "$1" 2>/dev/null | tail -n 1 | cut -c1-400
 }
-bp_restarts() { podman inspect --format '{{.RestartCount}}' "$1" 2>/dev/null || echo 0; }
+bp_restarts() { podman inspect --format '{{.RestartCount}}' "$@"; }
 
 bp_give_up() {
     bp_say "The container $1 is not ready: $2."
