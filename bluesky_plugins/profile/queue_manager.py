@@ -15,9 +15,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import redis
+import redis.asyncio
 import structlog
 
 from bluesky_plugins.profile.queue_control import NoAnswerError, QueueControl
@@ -29,7 +31,7 @@ from bluesky_plugins.profile.queue_files import (
 from bluesky_plugins.profile.stuck import StuckWatch
 from bluesky_plugins.settings import ConfigurationError, Settings, load_settings
 
-__all__ = ["main"]
+__all__ = ["connect_with", "main"]
 
 log = structlog.get_logger(__name__)
 
@@ -60,8 +62,22 @@ def main() -> int:
     os.environ["OPHYD_CONTROL_LAYER"] = "dummy"
     from bluesky_queueserver.manager.start_manager import start_manager
 
+    connect_with(settings.redis.address)
     status = start_manager()
     return 0 if stopped.is_set() else (status or 1)
+
+
+def connect_with(url: str) -> None:
+    """Have queueserver connect to Redis with this URL.
+
+    It knows addresses without TLS only, and writes into its log the one that it is given.
+    """
+    from bluesky_queueserver.manager import plan_queue_ops
+
+    def from_url(_shown: str, **options: Any) -> Any:
+        return redis.asyncio.from_url(url, **options)
+
+    plan_queue_ops.redis = SimpleNamespace(asyncio=SimpleNamespace(from_url=from_url))
 
 
 def _thread(target: Callable[[], None], name: str) -> None:
