@@ -16,16 +16,15 @@ from typing import Any
 from bluesky_plugins.recording.reading import open_adapter
 from bluesky_plugins.settings import ConfigurationError, Settings, load_settings
 
-__all__ = ["make_app", "serve"]
+__all__ = ["make_app", "serve", "served_key"]
 
 PORT = 60641
 
 
-def make_app(settings: Settings, database: str = "documents") -> Any:
-    """The server as an ASGI application; MongoDB is asked at the first request.
+def served_key(settings: Settings) -> str:
+    """The key that clients must have.
 
-    :param database: short name: `documents` or `analysis`.
-    :raises ConfigurationError: there is no key, or one that Tiled does not take.
+    :raises ConfigurationError: there is none, or one that Tiled does not take.
     """
     key = settings.http.key()
     if key is None or not key.isalnum():
@@ -33,6 +32,15 @@ def make_app(settings: Settings, database: str = "documents") -> Any:
             "http.api_key, or the file that http.api_key_file names, must hold a key of letters "
             "and digits: without one nobody could be let in"
         )
+    return key
+
+
+def make_app(adapter: Any, key: str) -> Any:
+    """The server as an ASGI application; MongoDB is asked at the first request.
+
+    :param adapter: what is served: see `open_adapter`.
+    :param key: lets a client in.
+    """
     with warnings.catch_warnings():
         # starlette's word to tiled about the name of its HTTP client.
         warnings.filterwarnings("ignore", message="Using `httpx` with `starlette.testclient`")
@@ -41,7 +49,6 @@ def make_app(settings: Settings, database: str = "documents") -> Any:
 
         # It tells its version to everyone who reads a run.
         logging.getLogger("tiled.server.app").setLevel(logging.WARNING)
-        adapter = open_adapter(settings, database)
         return build_app(
             adapter,
             authentication=Authentication(single_user_api_key=key, allow_anonymous_access=False),
@@ -71,10 +78,12 @@ def serve(arguments: Sequence[str] | None = None) -> int:
 
     options = _parser().parse_args(arguments)
     try:
-        app = make_app(load_settings(options.config), options.database)
+        settings = load_settings(options.config)
+        key = served_key(settings)
     except ConfigurationError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    app = make_app(open_adapter(settings, options.database), key)
     # Not the access log: a key may stand in an address, as `?api_key=...`.
     uvicorn.run(
         app,
