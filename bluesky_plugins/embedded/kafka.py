@@ -26,6 +26,7 @@ __all__ = [
     "KAFKA_VERSION",
     "DataFolderError",
     "kafka_command",
+    "lacks_cache",
     "prepare_kafka",
     "prepare_node",
     "server_properties",
@@ -167,10 +168,18 @@ def prepare_node(
     :param format_options: further options of the storage tool, e.g. the first SCRAM users.
     """
     jars = classpath("kafka", jars_dir)
-    caches = (jars_dir or default_jars_dir()) / "aot"
-    options = cache_options("kafka", jars, caches, functools.partial(_train, jars))
+    options = cache_options("kafka", jars, _caches(jars_dir), functools.partial(_train, jars))
     _make_ready(folder, jars, properties, cluster_id, format_options)
     return kafka_command(folder, jars, heap_mb=heap_mb, options=options)
+
+
+def lacks_cache(jars_dir: Path | None = None) -> bool:
+    """Whether the first `prepare_kafka` makes the JVM's cache, which takes some ten seconds."""
+    return not any(_caches(jars_dir).glob("kafka-*.aot"))
+
+
+def _caches(jars_dir: Path | None) -> Path:
+    return (jars_dir or default_jars_dir()) / "aot"
 
 
 def _make_ready(
