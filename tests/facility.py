@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from tests.servers import PrivateServer, free_port
 
@@ -248,6 +249,12 @@ class FacilityKafka:
         """`kill -9`, of all unless some are named."""
         for node in nodes or self.nodes:
             self.nodes[node].kill()
+
+
+def traces_of(*passwords: str) -> list[str]:
+    """The parts of passwords that stay as they are where they are quoted, escaped or encoded."""
+    parts = [password.partition("é")[0] for password in passwords]
+    return parts + [quote(part, safe="") for part in parts]
 
 
 # -- MongoDB --------------------------------------------------------------------------------
