@@ -299,7 +299,7 @@ bp_uv_run() {
     done >"$bp_scratch/settings"
     bp_run "${bp_certificates[@]}" -v "$bp_uv:/run/bp-uv:ro" -v "$cache:/run/bp-uv-cache" \
         -v "$bp_scratch:/run/bp" --env UV_CACHE_DIR=/run/bp-uv-cache --env UV_LINK_MODE=copy \
-        --env UV_PYTHON_DOWNLOADS=never --env HOME=/run/bp "${options[@]}" \
+        --env UV_PYTHON_DOWNLOADS=never --env HOME=/run/bp --env TMPDIR=/run/bp "${options[@]}" \
         -- bash -euc '. /run/bp/settings; exec "$@"' bash "$@"
 }
 
