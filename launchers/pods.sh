@@ -122,13 +122,12 @@ bp_check() {
 }
 
 bp_check_images() {
-    local image name there missing=()
-    there=$(podman images --format '{{.Repository}}:{{.Tag}}')
+    local image name missing=()
     for image in $(for pod in "$@"; do bp_images_of "$pod"; done | sort -u); do
         # What is not made here is pulled by podman.
         [[ $image == localhost/* ]] || continue
         name=${image#localhost/} name=${name%%:*}
-        grep -qxF "$image" <<<"$there" || missing+=("$name")
+        podman image exists "$image" || missing+=("$name")
     done
     [ "${#missing[@]}" -eq 0 ] && return 0
     for name in "${missing[@]}"; do
