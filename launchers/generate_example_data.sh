@@ -23,7 +23,7 @@ case ${1:-} in
 '') ;;
 --pod) where=pod ;;
 -h | --help) usage; exit 0 ;;
-*) usage >&2; exit 2 ;;
+*) echo "no such option: $1" >&2; usage >&2; exit 2 ;;
 esac
 [ "$#" -le 1 ] || { usage >&2; exit 2; }
 

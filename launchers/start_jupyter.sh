@@ -60,8 +60,7 @@ bp_need_podman
 
 if [ "$stop" = yes ]; then
     podman container exists "$BP_JUPYTER" || { echo "JupyterLab does not run."; exit 0; }
-    podman rm --force --time 10 "$BP_JUPYTER" >/dev/null
-    ! podman volume exists jupyter-secrets || podman volume rm jupyter-secrets >/dev/null
+    said=$(podman rm --force --time 10 "$BP_JUPYTER" 2>&1) || bp_fail "podman could not stop JupyterLab:" "$said"
     echo "JupyterLab has stopped. Its notebooks stay."
     exit 0
 fi
@@ -79,23 +78,18 @@ END
 
 bp_jupyter_token_file() { echo "$BLUESKY_PODS_DIR/jupyter_token"; }
 
-# Its token, the key of the databroker server, and the URI of the store: in a volume, from stdin.
-bp_fill_jupyter_secrets() {
-    local folder status=0
+# Its token, the key of the databroker server, and the URI of the store: files of the container, which
+# belong to its user and are gone with it.
+bp_copy_jupyter_secrets() {
+    local folder said status=0
     bp_make_jupyter_token
     folder=$(umask 077 && mktemp -d "$BLUESKY_PODS_DIR/secrets.XXXXXX")
     cp "$(bp_jupyter_token_file)" "$folder/jupyter_token"
     cp "$BLUESKY_PODS_DIR/api_key" "$folder/api_key"
     (umask 077 && bp_mongo_uri acquisition >"$folder/BLUESKY_PLUGINS_MONGO__URI")
-    # shellcheck disable=SC2016
-    tar -C "$folder" --owner 1000 --group 1000 -cf - . |
-        podman run --rm -i --network none --log-driver none --no-healthcheck --pull never --user 1000:1000 \
-            --volume jupyter-secrets:/run/bluesky-plugins/secrets localhost/jupyter:latest sh -euc '
-                umask 077
-                find "$0" -mindepth 1 -delete
-                tar -C "$0" --no-overwrite-dir -xf -' /run/bluesky-plugins/secrets || status=$?
+    said=$(podman cp "$folder/." "$BP_JUPYTER:/run/bluesky-plugins/secrets" 2>&1) || status=$?
     rm -rf "$folder"
-    [ "$status" -eq 0 ] || bp_fail "The keys could not be written into the volume jupyter-secrets; see above."
+    [ "$status" -eq 0 ] || bp_fail "The keys could not be copied into the container $BP_JUPYTER:" "$said"
 }
 
 bp_make_jupyter_token() {
@@ -133,7 +127,7 @@ bp_wait_for_jupyter() {
 bp_jupyter_failed() {
     bp_say "JupyterLab is not ready: $1" "Its last lines:"
     podman logs --tail 15 "$BP_JUPYTER" 2>&1 | sed 's/^/    /' >&2
-    podman rm --force --time 5 "$BP_JUPYTER" >/dev/null
+    podman rm --force --time 5 "$BP_JUPYTER" >/dev/null 2>&1 || bp_say "podman could not remove it: podman rm --force $BP_JUPYTER"
     exit 1
 }
 
@@ -155,18 +149,18 @@ done
 bp_mount_notebooks
 # One that ended by itself leaves its name behind.
 podman rm --force --ignore "$BP_JUPYTER" >/dev/null
-bp_fill_jupyter_secrets
 bp_say "Starting JupyterLab ..."
-# Where no systemd is, podman says that nothing will fire the health check: it is asked below.
-said=$(podman run --detach --name "$BP_JUPYTER" --pull never --network "$BP_NETWORK" --memory 2g \
+said=$(podman create --name "$BP_JUPYTER" --pull never --network "$BP_NETWORK" --memory 2g \
     --cap-drop ALL --security-opt no-new-privileges \
     --publish "127.0.0.1:$port:8888" "${BP_NOTEBOOKS[@]}" \
-    --volume jupyter-secrets:/run/bluesky-plugins/secrets:ro \
     --volume bluesky-settings:/etc/bluesky-plugins:ro \
     --volume acquisition-camera:/var/lib/camera:ro \
     --env BLUESKY_PLUGINS_CONFIG=/etc/bluesky-plugins/settings.yaml \
     --env BLUESKY_PLUGINS_SECRETS_DIR=/run/bluesky-plugins/secrets \
     --env BLUESKY_PLUGINS_KAFKA__BOOTSTRAP_SERVERS=acquisition:29092 \
-    localhost/jupyter:latest 2>&1) || bp_fail "podman could not start JupyterLab:" "$said"
+    localhost/jupyter:latest 2>&1) || bp_fail "podman could not make the container $BP_JUPYTER:" "$said"
+bp_copy_jupyter_secrets
+# Where no systemd is, podman says that nothing will fire the health check: it is asked below.
+said=$(podman start "$BP_JUPYTER" 2>&1) || bp_fail "podman could not start JupyterLab:" "$said"
 bp_wait_for_jupyter
 bp_say_where
