@@ -131,6 +131,9 @@ def node_properties(
         f"{secure}.{MECHANISM.lower()}.sasl.jaas.config": scram,
         f"{secure}.ssl.keystore.type": "PEM",
         f"{secure}.ssl.keystore.location": str(certificates.server),
+        # Whoever logs in may what an ACL says; the plain listener is the facility's own.
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS",
         **three,
         **two,
         # Three JVMs on two cores: a heartbeat may be late without anybody being dead.
@@ -184,6 +187,39 @@ class FacilityKafka:
         for server in self.nodes.values():
             server.wait_until_ready(deadline)
         self.wait_until_in_sync(deadline)
+        self._grant()
+
+    def _grant(self) -> None:
+        """The rights that the documentation asks for, on all beamlines that begin with `t`."""
+        from confluent_kafka.admin import (
+            AclBinding,
+            AclOperation,
+            AclPermissionType,
+            AdminClient,
+            ResourcePatternType,
+            ResourceType,
+        )
+
+        may = {
+            ResourceType.TOPIC: ("READ", "WRITE", "DESCRIBE", "CREATE"),
+            ResourceType.GROUP: ("READ",),
+        }
+        rules = [
+            AclBinding(
+                kind,
+                "t",
+                ResourcePatternType.PREFIXED,
+                f"User:{USER}",
+                "*",
+                AclOperation[operation],
+                AclPermissionType.ALLOW,
+            )
+            for kind, operations in may.items()
+            for operation in operations
+        ]
+        client = AdminClient({"bootstrap.servers": self.plain_address})
+        for done in client.create_acls(rules, request_timeout=20).values():
+            done.result(25)
 
     def wait_until_in_sync(self, deadline: float) -> None:
         """Every partition is led, and all nodes have all of it."""

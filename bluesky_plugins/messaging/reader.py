@@ -56,7 +56,7 @@ class TopicReader:
         :param timeout: seconds until the broker must have said where that is.
         :returns: partition -> next offset.
         :raises BrokerUnreachable: if it has not.
-        :raises MessagingError: if the topic is not there.
+        :raises MessagingError: if the topic is not there, or not for this user.
         """
         deadline = time.monotonic() + timeout
         partitions = self._asked(self._partitions, deadline)
@@ -141,4 +141,6 @@ class TopicReader:
     def _unanswered(self, error: KafkaException) -> MessagingError:
         if error.args[0].code() == confluent_kafka.KafkaError.UNKNOWN_TOPIC_OR_PART:
             return MessagingError(f"there is no topic {self.topic} at {self._address}")
+        if error.args[0].code() == confluent_kafka.KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            return MessagingError(f"no right to read topic {self.topic} at {self._address}")
         return BrokerUnreachable(f"{self._address}: {self._outage.refusals.last or error}")

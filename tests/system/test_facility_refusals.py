@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from bluesky_plugins.adaptive import KafkaSuggestions, RedisSuggestions
+from bluesky_plugins.messaging import MessagingError, TopicReader, make_topics
 from bluesky_plugins.settings import Settings
 from tests.facility import (
     KAFKA_PASSWORD,
@@ -145,6 +146,19 @@ def test_a_property_that_is_not_known_ends_a_service_with_its_setting(
     assert "sasl.passwort" in done.stderr
     assert "Traceback" not in done.stderr
     assert WRONG not in done.stderr
+
+
+def test_a_topic_that_the_user_has_no_right_to_is_named(
+    facility_kafka: FacilityKafka, make_settings: Callable[..., Settings]
+) -> None:
+    unused = {"mongo": NOWHERE, "redis": {"url": "redis://nowhere"}}
+    settings = make_settings(beamline="stranger", kafka=facility_kafka.section(), **unused)
+    with pytest.raises(MessagingError, match=r"stranger\.bluesky\..*could not be made.*uthoriz"):
+        make_topics(settings)
+    reader = TopicReader(settings, settings.topic("documents"))
+    with pytest.raises(MessagingError, match=r"no right to read topic stranger\.bluesky\.doc"):
+        reader.start("end", 0.5)
+    reader.close()
 
 
 def test_a_wrong_password_of_redis_is_said_and_is_in_no_log(
