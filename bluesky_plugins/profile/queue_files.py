@@ -54,7 +54,7 @@ def shown_redis_address(settings: Settings) -> str:
 
 
 def manager_arguments(folder: Path) -> list[str]:
-    """Arguments of `start-re-manager`; secrets are in the configuration file."""
+    """Arguments of `start-re-manager`; secrets are not among them."""
     return ["--config", str(folder / "config.yaml"), "--startup-module", STARTUP_MODULE]
 
 

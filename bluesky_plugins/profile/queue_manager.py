@@ -21,6 +21,7 @@ from typing import Any
 import redis
 import redis.asyncio
 import structlog
+from redis.maint_notifications import MaintNotificationsConfig
 
 from bluesky_plugins.profile.queue_control import NoAnswerError, QueueControl
 from bluesky_plugins.profile.queue_files import (
@@ -75,7 +76,10 @@ def connect_with(url: str) -> None:
     from bluesky_queueserver.manager import plan_queue_ops
 
     def from_url(_shown: str, **options: Any) -> Any:
-        return redis.asyncio.from_url(url, **options)
+        # Where it waits for notices of maintenance, the client does not look whether the server
+        # has closed an idle connection: after a restart of Redis the first request would fail.
+        quiet = MaintNotificationsConfig(enabled=False)
+        return redis.asyncio.from_url(url, maint_notifications_config=quiet, **options)
 
     plan_queue_ops.redis = SimpleNamespace(asyncio=SimpleNamespace(from_url=from_url))
 

@@ -323,6 +323,17 @@ def test_queue_is_usable_again_by_itself_after_redis_was_killed_in_a_plan(
     assert len(done) == 1
 
 
+def test_the_first_request_after_redis_was_restarted_is_taken(
+    queue: PrivateQueue, private_valkey: Any
+) -> None:
+    queue.start()
+    queue.add(num=1)
+    private_valkey.kill()
+    private_valkey.start()
+    queue.add(num=1)  # it asserts that it is taken
+    assert (queue.status() or {})["items_in_queue"] == 2
+
+
 def test_doctor_mends_a_manager_that_hangs(queue: PrivateQueue, private_valkey: Any) -> None:
     from bluesky_plugins.profile.queue_files import manager_arguments, write_queue_files
 
