@@ -7,10 +7,9 @@ import os
 import queue
 import re
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -327,17 +326,3 @@ def after(marker: str, output: str) -> str:
     found = re.search(rf"{marker}=(.*)", output)
     assert found, output
     return found.group(1).strip()
-
-
-def echo(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """The stand-alone echo consumer, listening."""
-    process = subprocess.Popen(
-        [sys.executable, "launchers/kafka_echo_consumer.py", *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    yield process
-    process.terminate()
-    process.wait(10)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.pods.beamline import PODS, ROOT, Beamline, Podman, Session, claims
+from tests.pods.beamline import PODS, Beamline, Podman, Session, claims
 
 # A build from nothing on two slow cores.
 BUILD_SECONDS = 1500.0
@@ -59,7 +58,7 @@ def images(podman: Podman) -> None:
 
 @pytest.fixture(scope="package")
 def beamline(podman: Podman, images: None) -> Iterator[Beamline]:
-    """The pods, started by the launchers; gone with their data after the last test of the package."""
+    """The pods, started by the launchers; gone with their data after the package's last test."""
     beamline = Beamline(podman)
     if not reused():
         _refuse_to_meet_others(podman)
