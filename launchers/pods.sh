@@ -416,8 +416,11 @@ bp_wait_healthy() {
     local deadline=$1 container=$2 begun=$3 before=$4 restarts
     until timeout 30 podman healthcheck run "$container" >/dev/null 2>&1; do
         restarts=$(($(bp_restarts "$container") - before))
-        [ "$restarts" -lt "$BP_MAX_RESTARTS" ] ||
-            bp_give_up "$container" "it has ended $restarts times in a row"
+        [ "$restarts" -lt "$BP_MAX_RESTARTS" ] || {
+            # podman would start it again several times a second, for ever.
+            podman stop --time 2 "$container" >/dev/null || bp_say "The container $container could not be stopped."
+            bp_give_up "$container" "it has ended $restarts times in a row, and is stopped now"
+        }
         [ "$SECONDS" -lt "$deadline" ] ||
             bp_give_up "$container" "its liveness probe has not succeeded in $BP_TIMEOUT s (--timeout): $(bp_probe_said "$container")"
         sleep 0.3
