@@ -251,7 +251,7 @@ def test_echo_of_the_command_shows_the_documents_that_are_there(
     try:
         assert echo.stdout is not None
         # Four of each of the 17 runs, at least.
-        seen = [echo.stdout.readline().split()[1] for _ in range(68)]
+        seen = [echo.stdout.readline().split()[2] for _ in range(68)]
     finally:
         echo.kill()
         echo.communicate()
