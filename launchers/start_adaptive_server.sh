@@ -36,7 +36,7 @@ bp_start recommender
 cat <<END
 The pod recommender is ready, after $SECONDS s.
 
-  batches and what they decided http://127.0.0.1:60620/api/batches
+  batches and their decisions  http://127.0.0.1:60620/api/batches
   key (Authorization: ApiKey)  $(bp_key_file)
 
 Next, in bsui (bash launchers/launch_bluesky.sh):
