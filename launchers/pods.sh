@@ -418,7 +418,7 @@ bp_wait_healthy() {
         restarts=$(($(bp_restarts "$container") - before))
         [ "$restarts" -lt "$BP_MAX_RESTARTS" ] || {
             # podman would start it again several times a second, for ever.
-            podman stop --time 2 "$container" >/dev/null || bp_say "The container $container could not be stopped."
+            bp_quietly podman stop --time 2 "$container" || bp_say "The container $container could not be stopped."
             bp_give_up "$container" "it has ended $restarts times in a row, and is stopped now"
         }
         [ "$SECONDS" -lt "$deadline" ] ||
