@@ -21,7 +21,7 @@ from bluesky_plugins.messaging import (
 )
 from bluesky_plugins.testing import FakeBus, FakeConsumer, FakeProducer, FakeReader
 
-pytestmark = [pytest.mark.contract, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.contract, pytest.mark.timeout(120)]
 
 SECONDS = 30.0
 PARTITIONS = 4

@@ -82,11 +82,12 @@ def test_a_batch_of_the_queue_is_measured_answered_and_recorded(
     key = (facility_stack.state_dir / "api_key").read_text().strip()
     headers = {"Authorization": f"ApiKey {key}"}
     with httpx.Client(base_url=f"http://{web}", headers=headers, timeout=70) as door:
-        assert door.post("/qs/create_environment").json()["success"]
+        assert answered(door.post("/qs/create_environment"))["success"]
+        until(lambda: answered(door.get("/api/status"))["manager_state"] == "idle")
         kwargs = {"dets": ["det"], "first_point": {"motor": 0}}
         item = {"item_type": "plan", "name": "adaptive_plan", "kwargs": kwargs}
-        assert door.post("/api/queue/item/add", json={"item": item}).json()["success"]
-        assert door.post("/api/queue/start").json()["success"]
+        assert answered(door.post("/api/queue/item/add", json={"item": item}))["success"]
+        assert answered(door.post("/api/queue/start"))["success"]
         result = until(lambda: finished(door))
     assert (result["exit_status"], len(result["run_uids"])) == ("completed", 17)
     with pymongo.MongoClient(mongo) as client:
@@ -95,8 +96,14 @@ def test_a_batch_of_the_queue_is_measured_answered_and_recorded(
         until(lambda: stops.count_documents(of_runs) == 17)
 
 
+def answered(response: httpx.Response) -> dict[str, Any]:
+    assert response.status_code == 200, response.text
+    found: dict[str, Any] = response.json()
+    return found
+
+
 def finished(door: httpx.Client) -> dict[str, Any] | None:
-    items = door.get("/api/history/get").json()["items"]
+    items = answered(door.get("/api/history/get"))["items"]
     found: dict[str, Any] | None = items[0]["result"] if items else None
     return found
 
