@@ -20,6 +20,8 @@ BP_MINIMUM_FREE_MB=${BP_MINIMUM_FREE_MB:-2000}
 # A container that ended so often while it was waited for will not get ready.
 BP_MAX_RESTARTS=5
 BP_TIMEOUT=120
+# Of each container's log.
+BP_LOG_SIZE=50mb
 # How long one of these scripts waits for another one, s.
 BP_LOCK_SECONDS=300
 
@@ -358,9 +360,11 @@ bp_say_if_changed() {
 }
 
 bp_play() {
-    local said
+    local said log=()
     bp_say "Making the pod $1 ..."
-    said=$(bp_documents "$1" | podman kube play --network "$BP_NETWORK" - 2>&1) ||
+    # A log file of podman's own grows until the disk is full; the journal has its own limits.
+    [ "$(podman info --format '{{.Host.LogDriver}}')" != k8s-file ] || log=(--log-opt "max-size=$BP_LOG_SIZE")
+    said=$(bp_documents "$1" | podman kube play --network "$BP_NETWORK" "${log[@]}" - 2>&1) ||
         bp_fail "podman could not play pods/$1.yaml:" "$(bp_cause "$said")" \
             "  What is there of it stays, to look at; 'bash launchers/stop_pods.sh' removes it."
     (umask 077 && bp_made_from "$1" >"$BLUESKY_PODS_DIR/$1.made-from")
