@@ -31,6 +31,7 @@ class Motor(EpicsMotor):  # type: ignore[misc]
     That is when the record refuses it, or the IOC goes away in the middle.
     """
 
+    _moving: bool
     user_setpoint = Component(LimitedSetpoint, ".VAL", limits=True, auto_monitor=True)
     limit_violation = Component(EpicsSignalRO, ".LVIO", kind=Kind.omitted, auto_monitor=True)
 
