@@ -118,9 +118,9 @@ def test_example_notebook_reads_and_plots_the_last_run_of_the_pod(
     )
     notebook = json.loads(beamline.podman("exec", "jupyter", "sh", "-c", EXECUTE, timeout=120))
     outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
-    printed = "".join("".join(output.get("text", "")) for output in outputs)
+    shown = "".join("".join(output.get("data", {}).get("text/plain", "")) for output in outputs)
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
-    assert (f"uid {uid}" in printed, len(pictures)) == (True, 1), printed
+    assert (f"'uid': '{uid}'" in shown, len(pictures)) == (True, 1), shown
     # The last cell reads the same from the store itself.
     assert "time: 5" in "".join(outputs[-1]["data"]["text/plain"])
 
