@@ -196,24 +196,23 @@ bp_new_secret() { od -An -N20 -tx1 /dev/urandom | tr -d ' \n'; }
 
 bp_make_secrets() {
     local name
-    (
-        umask 077
-        mkdir -p "$BLUESKY_PODS_DIR"
-        chmod 0700 "$BLUESKY_PODS_DIR"
-        for name in api_key redis_password mongo_password; do
-            bp_make_secret "$name"
-        done
-    ) || bp_fail "No keys in $BLUESKY_PODS_DIR (BLUESKY_PODS_DIR): see above."
+    (umask 077 && mkdir -p "$BLUESKY_PODS_DIR" && chmod 0700 "$BLUESKY_PODS_DIR") ||
+        bp_fail "$BLUESKY_PODS_DIR, the folder of the keys (BLUESKY_PODS_DIR), cannot be made."
+    for name in api_key redis_password mongo_password; do
+        bp_make_secret "$name"
+    done
 }
 
 # Where the host's copy is gone but a server still has the data of its password, the volume's is taken.
 bp_make_secret() {
-    local file=$BLUESKY_PODS_DIR/$1 new
+    local file=$BLUESKY_PODS_DIR/$1 value
     if [ ! -s "$file" ]; then
-        new=$(mktemp "$file.XXXXXX")
-        bp_kept_secret "$1" >"$new" || bp_new_secret >"$new"
-        [ -s "$new" ] || bp_new_secret >"$new"
-        mv "$new" "$file"
+        value=$(bp_kept_secret "$1") ||
+            bp_fail "$1 could not be read from the volume acquisition-secrets (see above), and the data may need it." \
+                "  Put it into $file, or give up the data: bash launchers/stop_pods.sh --data"
+        [ -n "$value" ] || value=$(bp_new_secret)
+        (umask 077 && printf '%s' "$value" >"$file.new" && mv "$file.new" "$file") ||
+            bp_fail "$file cannot be written."
     fi
     chmod 0600 "$file"
     [[ $(cat "$file") =~ ^[A-Za-z0-9]{8,}$ ]] ||
@@ -221,10 +220,13 @@ bp_make_secret() {
             "  Remove it for a new one, or put one there yourself."
 }
 
+# Nothing where there is no volume yet, or it does not have that.
 bp_kept_secret() {
-    podman volume exists acquisition-secrets 2>/dev/null || return 1
+    podman volume exists acquisition-secrets || return 0
+    # shellcheck disable=SC2016 # expanded in the container
     podman run --rm --network none --log-driver none --pull never --user 1000:1000 \
-        --volume acquisition-secrets:/from:ro localhost/bluesky:latest cat "/from/$1" 2>/dev/null
+        --volume acquisition-secrets:/from:ro localhost/bluesky:latest \
+        sh -euc '[ ! -e "/from/$1" ] || cat "/from/$1"' sh "$1"
 }
 
 # bp_secret_files POD FOLDER : what the pod's containers find in their folder of secrets.
@@ -258,25 +260,30 @@ bp_mongo_uri() {
 
 # bp_fill_secrets POD... : into their volumes, through a container and its stdin: never on a command line.
 bp_fill_secrets() {
-    (
-        umask 077
-        bp_scratch=$(mktemp -d "$BLUESKY_PODS_DIR/secrets.XXXXXX")
-        trap 'rm -rf "$bp_scratch"' EXIT
-        mounts=()
-        for pod in "$@"; do
-            bp_secret_files "$pod" "$bp_scratch/$pod"
-            mounts+=(--volume "$pod-secrets:/to/$pod")
-        done
-        # What was there under another name goes.
-        # shellcheck disable=SC2016 # expanded in the container
-        tar -C "$bp_scratch" --owner 1000 --group 1000 -cf - "$@" |
-            podman run --rm -i --network none --log-driver none --pull never --user 1000:1000 "${mounts[@]}" \
-                localhost/bluesky:latest sh -euc '
-                    umask 077
-                    for pod in "$@"; do find "/to/$pod" -mindepth 1 -delete; done
-                    tar -C /to --no-overwrite-dir -xf -
-                    for pod in "$@"; do chmod 0700 "/to/$pod"; done' sh "$@"
-    ) || bp_fail "The keys could not be written into the volumes $(printf '%s-secrets ' "$@"): see above."
+    local pod mounts=()
+    bp_scratch=$(umask 077 && mktemp -d "$BLUESKY_PODS_DIR/secrets.XXXXXX")
+    trap bp_secrets_failed EXIT
+    for pod in "$@"; do
+        (umask 077 && bp_secret_files "$pod" "$bp_scratch/$pod")
+        mounts+=(--volume "$pod-secrets:/to/$pod")
+    done
+    # What was there under another name goes.
+    # shellcheck disable=SC2016 # expanded in the container
+    tar -C "$bp_scratch" --owner 1000 --group 1000 -cf - "$@" |
+        podman run --rm -i --network none --log-driver none --pull never --user 1000:1000 "${mounts[@]}" \
+            localhost/bluesky:latest sh -euc '
+                umask 077
+                for pod in "$@"; do find "/to/$pod" -mindepth 1 -delete; done
+                tar -C /to --no-overwrite-dir -xf -
+                for pod in "$@"; do chmod 0700 "/to/$pod"; done' sh "$@"
+    trap - EXIT
+    rm -rf "$bp_scratch"
+}
+
+# However it ends: no key stays in a folder that nobody looks after.
+bp_secrets_failed() {
+    rm -rf "$bp_scratch"
+    bp_say "The keys could not be written into the volumes of the pods: see above."
 }
 
 # ---------------------------------------------------------------------------------------------
