@@ -283,7 +283,7 @@ bp_fill_secrets() {
 # However it ends: no key stays in a folder that nobody looks after.
 bp_secrets_failed() {
     rm -rf "$bp_scratch"
-    bp_say "The keys could not be written into the volumes of the pods: see above."
+    bp_fail "The keys could not be written into the volumes of the pods: see above."
 }
 
 # ---------------------------------------------------------------------------------------------
