@@ -16,6 +16,8 @@ bp_package
 bp_copy image_builders/jupyter/last_run.ipynb /opt/bluesky-plugins/notebooks/
 # The tiled server of the databroker pod, by name: from_profile("beamline").
 bp_copy image_builders/jupyter/beamline.yml /opt/venv/etc/tiled/profiles/
+# It asks nobody outside for news and updates.
+bp_copy image_builders/jupyter/overrides.json /opt/venv/share/jupyter/lab/settings/
 bp_program start-jupyter <"$bp_root/image_builders/jupyter/start-jupyter"
 bp_program probe-jupyter <"$bp_root/image_builders/jupyter/probe-jupyter"
 bp_shell <<'EOS'
