@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import hypothesis
 import pytest
 
 from bluesky_plugins.settings import Settings, load_settings
@@ -25,6 +26,10 @@ from tests.servers import (
     served,
     shared,
 )
+
+# No example fails for its time: a busy machine is not a fault of what is tested.
+hypothesis.settings.register_profile("any-machine", deadline=None)
+hypothesis.settings.load_profile("any-machine")
 
 # -- isolation ------------------------------------------------------------------------------
 
