@@ -53,11 +53,13 @@ if [ "$data" = yes ]; then
         podman volume rm "$volume" >/dev/null
         echo "removed: volume $volume"
     done
-    for name in api_key redis_password mongo_password; do
+    for name in api_key redis_password mongo_password jupyter_token; do
         [ -e "$BLUESKY_PODS_DIR/$name" ] || continue
         rm "$BLUESKY_PODS_DIR/$name"
         echo "removed: $BLUESKY_PODS_DIR/$name"
     done
+    ! podman volume exists jupyter-notebooks ||
+        echo "kept: volume jupyter-notebooks, your notebooks (podman volume rm jupyter-notebooks)"
     echo "The pods are gone, and their data."
 else
     echo "The pods are gone. Data (podman volume ls) and keys ($BLUESKY_PODS_DIR) are kept."
