@@ -69,6 +69,12 @@ total=${#state[@]}
 bp_need_buildah
 logs=${XDG_CACHE_HOME:-$HOME/.cache}/bluesky-plugins/images/logs
 mkdir -p "$logs"
+# One of these at a time: the second finds what the first has built. Its builds do not hold the lock (8>&-).
+exec 8>"$logs/lock"
+flock --nonblock 8 || {
+    echo "Another build of images is at work; waiting for it ..."
+    flock --timeout 3600 8 || bp_fail "Another build of images has not ended in an hour ($logs/lock is held)." "  Which one: fuser -v $logs/lock"
+}
 echo "Building $total images; what each build says: $logs/NAME.log"
 
 # Each build is a group of processes of its own, so that all of it can be ended.
@@ -89,7 +95,7 @@ bp_start() {
     local name=$1
     state[$name]=running
     started[$name]=$SECONDS
-    bash "$here/${script[$name]}" "${options[@]}" >"$logs/$name.log" 2>&1 </dev/null &
+    bash "$here/${script[$name]}" "${options[@]}" >"$logs/$name.log" 2>&1 </dev/null 8>&- &
     running[$!]=$name
 }
 
