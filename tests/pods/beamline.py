@@ -237,6 +237,13 @@ def slow(seconds):
 def adaptive(seconds=0.2, **options):
     return adaptive_plan([det], {motor: options.pop("x", 0)}, to_recommender=to_recommender,
         from_recommender=from_recommender, take_reading=slow(seconds), **options)
+def slow_move(to):
+    yield from bps.mv(motor, 0)
+    yield from bps.mv(motor.velocity, 5)
+    yield from bps.abs_set(motor, to, group="move")
+    yield from bps.sleep(0.5)
+    print("@moving", flush=True)
+    yield from bps.wait("move")
 def go(plan):
     _uids.clear()
     begun, error = _time.monotonic(), None
@@ -246,7 +253,7 @@ def go(plan):
         error = f"{type(caught).__name__}: {caught}"
     seconds = _time.monotonic() - begun
     print("@ended " + _json.dumps({"uids": _uids, "error": error, "seconds": seconds,
-        "at": motor.position}), flush=True)
+        "at": motor.position if motor.connected else None}), flush=True)
 """
 
 

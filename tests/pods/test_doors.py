@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ ADAPTIVE = (
     "uids = RE(adaptive_plan([det], {motor: 0}, "
     "to_recommender=to_recommender, from_recommender=from_recommender))"
 )
-UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+UID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 SHAPES = ["count", "scan", "grid", "camera", "fly", "multi-stream", "failed", "aborted"]
 
 
@@ -219,24 +220,66 @@ def test_nothing_is_told_or_done_without_the_key(
 # -- Kafka ----------------------------------------------------------------------------------
 
 
-def test_documents_are_seen_from_the_host_as_they_pass(beamline: Beamline) -> None:
-    consumer = subprocess.Popen(
-        [sys.executable, "launchers/kafka_echo_consumer.py", "--max-messages", "4"],
+# Ends by itself: with the run, or with its alarm.
+LISTENER = """
+import os, signal
+from bluesky.callbacks.zmq import RemoteDispatcher
+signal.alarm(90)
+dispatcher = RemoteDispatcher("127.0.0.1:5578")
+def tell(name, doc):
+    print(name, doc["uid"], flush=True)
+    if name == "stop":
+        os._exit(0)
+dispatcher.subscribe(tell)
+print("listening", flush=True)
+dispatcher.start()
+"""
+
+
+@contextmanager
+def listening(beamline: Beamline, *argv: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that has said that it listens."""
+    process = subprocess.Popen(
+        argv,
         cwd=ROOT,
+        env=beamline.podman.environment,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
     )
     try:
-        assert consumer.stderr is not None
-        assert "listening" in consumer.stderr.readline()
-        uid = after("uid", beamline.bsui("uid, = RE(count([det]))", "print(f'uid={uid}')"))
-        said, _ = consumer.communicate(timeout=20)
+        assert process.stdout is not None
+        assert "listening" in process.stdout.readline()
+        yield process
     finally:
-        consumer.kill()
-        consumer.communicate()
-    kinds = [line.split()[2] for line in said.splitlines()]
-    assert (kinds, uid in said) == (["start", "descriptor", "event", "stop"], True)
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def passing(beamline: Beamline) -> dict[str, list[list[str]]]:
+    """Lines of who listened while a run was measured, as words; and the run."""
+    consumer = (sys.executable, "launchers/kafka_echo_consumer.py", "--max-messages", "4")
+    inside = ("podman", "exec", "acquisition-proxy", "python", "-W", "ignore", "-c", LISTENER)
+    with listening(beamline, *consumer) as echo, listening(beamline, *inside) as proxy:
+        uid = after("uid", beamline.bsui("uid, = RE(count([det]))", "print(f'uid={uid}')"))
+        said = {"echo": echo.communicate(timeout=20)[0], "proxy": proxy.communicate(timeout=20)[0]}
+    return {
+        **{k: [line.split() for line in v.splitlines()] for k, v in said.items()},
+        "uid": [[uid]],
+    }
+
+
+def test_documents_are_seen_from_the_host_as_they_pass(passing: dict[str, Any]) -> None:
+    ((uid,),) = passing["uid"]
+    assert [words[2] for words in passing["echo"]] == ["start", "descriptor", "event", "stop"]
+    assert uid in " ".join(passing["echo"][0])
+
+
+def test_documents_are_seen_at_the_proxy_in_the_pod_as_they_pass(passing: dict[str, Any]) -> None:
+    ((uid,),) = passing["uid"]
+    assert [words[0] for words in passing["proxy"]] == ["start", "descriptor", "event", "stop"]
+    assert passing["proxy"][0][1] == uid
 
 
 def test_echo_of_the_command_shows_the_documents_that_are_there(
@@ -306,30 +349,25 @@ class Browser:
         if not self.program:
             refuse("no Chromium is here to look at the pages with (package chromium)")
 
-    def _run(self, *arguments: str) -> str:
+    def look(self, address: str) -> tuple[str, Image.Image]:
+        """The page after its scripts have run: its elements, and what is seen of it."""
         flags = (
             "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run"
             " --disable-background-networking --disable-component-update --disable-sync"
             " --disable-dev-shm-usage --virtual-time-budget=15000 --window-size=1200,900"
         )
+        # Rows are elements only when they are drawn: both in one go.
+        path = self.folder / "page.png"
+        own = (f"--user-data-dir={self.folder}", f"--screenshot={path}", "--dump-dom")
         done = subprocess.run(
-            [self.program, *flags.split(), f"--user-data-dir={self.folder}", *arguments],
+            [self.program, *flags.split(), *own, address],
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def document(self, address: str) -> str:
-        """The page after its scripts have run."""
-        return self._run("--dump-dom", address)
-
-    def picture(self, address: str) -> Image.Image:
-        path = self.folder / "page.png"
-        self._run(f"--screenshot={path}", address)
-        return Image.open(path).convert("L")
+        return done.stdout, Image.open(path).convert("L")
 
 
 @pytest.fixture
@@ -338,14 +376,15 @@ def browser(tmp_path: Path) -> Browser:
 
 
 def test_page_of_the_acquisition_pod_is_shown(beamline: Beamline, browser: Browser) -> None:
-    assert "<h1>The acquisition pod</h1>" in browser.document(f"{QUEUE}/")
+    page, picture = browser.look(f"{QUEUE}/")
+    assert "<h1>The acquisition pod</h1>" in page
+    assert len(picture.getcolors() or []) > 20, "the page is blank"
 
 
 def test_page_of_the_databroker_server_lists_the_runs(
     beamline: Beamline, browser: Browser, uids: list[str]
 ) -> None:
     until(lambda: beamline.shown(uids[-1]), "last run at the databroker server")
-    address = f"{DATABROKER}/ui/browse/?api_key={beamline.key}"
-    shades = browser.picture(address).getcolors() or []
-    assert len(shades) > 20, "the page is blank"
-    until(lambda: UID.search(browser.document(address)), "run on the page")
+    page, picture = browser.look(f"{DATABROKER}/ui/browse/?api_key={beamline.key}")
+    assert len(set(UID.findall(page))) == 10  # as many as the page has rows
+    assert len(picture.getcolors() or []) > 20, "the page is blank"

@@ -122,16 +122,31 @@ def test_scan_goes_on_when_these_are_killed_and_they_come_back(
     until(lambda: beamline.shown(ended["uids"][-1]), "last run at the databroker server")
 
 
-def test_killed_iocs_end_the_scan_with_a_reason_or_it_goes_on(
-    beamline: Beamline, disturbed: Callable[..., dict[str, Any]], session: Session
-) -> None:
+@pytest.fixture(scope="module")
+def without_iocs(beamline: Beamline, session: Session, ledger: Ledger) -> dict[str, Any]:
+    """How a long move goes whose IOC is killed, and the scan after it."""
     before = beamline.restarts("acquisition-ioc-beam")
-    ended = disturbed(lambda: beamline.kill("acquisition-ioc-beam"))
-    assert ended["error"] or len(ended["uids"]) == 17
+    session.go("slow_move(80)")
+    session.hear("@moving")
+    beamline.kill("acquisition-ioc-beam")
+    moved = session.ended()
     beamline.wait_healthy("acquisition-ioc-beam")
-    assert beamline.restarts("acquisition-ioc-beam") == before + 1
-    again = disturbed(lambda: None)
-    assert (again["error"], len(again["uids"])) == (None, 17)
+    session.type("motor.wait_for_connection(timeout=60); det.wait_for_connection(timeout=60)")
+    session.go("adaptive(0)")
+    ended = session.ended()
+    ledger.add("after the IOCs were killed", ended["uids"])
+    restarts = beamline.restarts("acquisition-ioc-beam") - before
+    return {"move": moved, "scan": ended, "restarts": restarts}
+
+
+def test_move_whose_iocs_are_killed_fails_and_does_not_hang(without_iocs: dict[str, Any]) -> None:
+    assert "FailedStatus" in without_iocs["move"]["error"]
+    assert without_iocs["move"]["seconds"] < 20
+
+
+def test_devices_are_there_again_after_their_iocs_were_killed(without_iocs: dict[str, Any]) -> None:
+    scan = without_iocs["scan"]
+    assert (scan["error"], len(scan["uids"]), without_iocs["restarts"]) == (None, 17, 1)
 
 
 # -- servers that are away ------------------------------------------------------------------
@@ -290,7 +305,7 @@ def test_every_document_of_every_run_is_stored_once(
 def test_pods_that_are_stopped_and_started_have_their_data_and_measure(
     beamline: Beamline, ledger: Ledger
 ) -> None:
-    beamline.podman("pod", "stop", "recommender", "databroker", "acquisition")
+    beamline.podman("pod", "stop", "--time", "20", "recommender", "databroker", "acquisition")
     beamline.podman("pod", "start", "acquisition", "databroker", "recommender")
     beamline.start()
     assert beamline.shown(ledger.all[0])

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
-from tests.pods.beamline import DATABROKER, PODS, ROOT, Beamline, Podman, after, claims
+from tests.pods.beamline import DATABROKER, PODS, ROOT, Beamline, Podman, after, claims, containers
 
 pytestmark = [pytest.mark.pods, pytest.mark.timeout(240, func_only=True)]
 
@@ -55,7 +56,24 @@ def measured(beamline: Beamline) -> str:
 
 
 @pytest.fixture(scope="module")
-def stopped(beamline: Beamline, measured: str) -> Iterator[subprocess.CompletedProcess[str]]:
+def processes(beamline: Beamline, measured: str) -> list[psutil.Process]:
+    """All that runs in the containers, and those that look after them."""
+    tops = beamline.podman(
+        *("ps", "--format", "{{.Names}}", "--filter", "network=bluesky"),
+    ).split()
+    pids = {
+        int(pid)
+        for name in (*containers(), *tops)
+        for pid in beamline.inspect(name, "{{.State.Pid}} {{.State.ConmonPid}}").split()
+    }
+    found = [psutil.Process(pid) for pid in pids]
+    return [*found, *(child for each in found for child in each.children(recursive=True))]
+
+
+@pytest.fixture(scope="module")
+def stopped(
+    beamline: Beamline, measured: str, processes: list[psutil.Process]
+) -> Iterator[subprocess.CompletedProcess[str]]:
     """The pods after `stop_pods.sh`; afterwards they run again."""
     yield beamline.launcher("stop_pods.sh")
     start_if_stopped(beamline)
@@ -82,11 +100,10 @@ def test_stop_leaves_no_container_pod_or_network(
 
 
 def test_stop_leaves_no_process(
-    beamline: Beamline, stopped: subprocess.CompletedProcess[str]
+    processes: list[psutil.Process], stopped: subprocess.CompletedProcess[str]
 ) -> None:
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
-    ours = [line for line in listed.stdout.splitlines() if "/opt/bluesky-plugins/bin" in line]
-    assert ours == []
+    _gone, alive = psutil.wait_procs(processes, timeout=5)
+    assert (alive, len(processes) > 40) == ([], True)
 
 
 def test_stop_keeps_the_data_and_no_other_volume(
