@@ -305,11 +305,13 @@ def test_echo_of_the_command_shows_the_documents_that_are_there(
 
 
 @pytest.fixture(scope="module")
-def catalog(beamline: Beamline) -> Any:
+def catalog(beamline: Beamline) -> Iterator[Any]:
     """The databroker server, as a program outside reaches it."""
     from tiled.client import from_uri
 
-    return from_uri(DATABROKER, api_key=beamline.key)
+    client = from_uri(DATABROKER, api_key=beamline.key)
+    yield client
+    client.context.close()
 
 
 def test_databroker_server_gives_the_17_runs(
