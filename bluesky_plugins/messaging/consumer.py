@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -31,6 +32,10 @@ ASK_SECONDS = 2.0
 # member itself: so the first time the member joins anew. Fenced again within this time, it
 # was another process.
 FENCED_AGAIN_SECONDS = 60.0
+# A commit that a broker has not answered by then has failed, and `poll` must be called again: when
+# the membership was lost meanwhile, librdkafka lets a commit wait for a callback that only `poll`
+# can make, for ever.
+COMMIT_SECONDS = 3.0
 
 
 class Consumer:
@@ -103,11 +108,14 @@ class Consumer:
         if not offsets:
             return
         wanted = [TopicPartition(t, p, offset) for (t, p), offset in offsets.items()]
+        commit = _Commit(self._consumer, wanted)
         try:
-            done = self._consumer.commit(offsets=wanted, asynchronous=False)
+            done = commit.result(COMMIT_SECONDS)
         except KafkaException as error:
             self._remember_fatal(error.args[0])
             raise CommitFailed(str(error)) from error
+        if done is None:
+            raise CommitFailed(f"the broker has not answered in {COMMIT_SECONDS:g} s")
         if failed := [each for each in done if each.error is not None]:
             raise CommitFailed(f"{failed[0].topic}[{failed[0].partition}]: {failed[0].error}")
 
@@ -212,3 +220,34 @@ class Consumer:
         if self._assigned:
             self._given(None, self._assigned)
         self._consumer = self._joined()
+
+
+class _Commit:
+    """A synchronous commit that can be left behind: librdkafka's own has no deadline."""
+
+    def __init__(self, consumer: Any, offsets: list[TopicPartition]) -> None:
+        self._done: list[TopicPartition] | None = None
+        self._error: KafkaException | None = None
+        self._ended = threading.Event()
+        threading.Thread(
+            target=self._run, args=(consumer, offsets), name="commit", daemon=True
+        ).start()
+
+    def result(self, timeout: float) -> list[TopicPartition] | None:
+        """What came of each partition; None when that is not known after `timeout` seconds.
+
+        :raises KafkaException: if the commit failed as a whole.
+        """
+        if not self._ended.wait(timeout):
+            return None
+        if self._error is not None:
+            raise self._error
+        return self._done
+
+    def _run(self, consumer: Any, offsets: list[TopicPartition]) -> None:
+        try:
+            self._done = consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            self._error = error
+        finally:
+            self._ended.set()

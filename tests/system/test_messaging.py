@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -555,6 +556,40 @@ def test_commit_in_an_outage_fails_and_can_be_repeated(
 
     assert until(committed)
     consumer.close()
+
+
+def test_commit_ends_when_the_membership_was_lost_before_it(
+    private: Settings, private_kafka: Any
+) -> None:
+    topic = private.topic("documents")
+    producer = Producer(private)
+    send_numbers(producer, topic, 0, 10)
+    producer.flush(SECONDS)
+    consumer = consumer_of(private)
+    offsets = nexts(take(consumer, 10))
+    private_kafka.freeze()
+    # Longer than the session (6 s), in which nobody polls: librdkafka gives the membership up, and
+    # waits for `poll` to tell so.
+    threading.Event().wait(8.0)
+    private_kafka.thaw()
+    ended = threading.Event()
+
+    def commit() -> None:
+        with contextlib.suppress(CommitFailed):
+            consumer.commit(offsets)
+        ended.set()
+
+    threading.Thread(target=commit, daemon=True).start()
+    assert ended.wait(10.0)
+    send_numbers(producer, topic, 10, 12)
+    producer.flush(SECONDS)
+    begin = time.monotonic()
+    found: set[int] = set()
+    while not {10, 11} <= found and time.monotonic() - begin < SECONDS:
+        found |= {decode(m.value)[1]["n"] for m in consumer.poll(100, 0.2)}
+    assert {10, 11} <= found
+    consumer.close()
+    producer.close()
 
 
 def test_consumer_started_in_an_outage_begins_when_the_broker_is_there(
