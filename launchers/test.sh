@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All checks and tests: formatting, types, layers, unit, contract and system tests.
+# All checks and tests: formatting, types, layers; unit, contract, system and pods tests.
 # Arguments go to pytest and then only pytest runs: `bash launchers/test.sh tests/unit`.
 # As root with CI=true it first installs what pip cannot bring; elsewhere tests that lack it are skipped.
 set -euo pipefail
@@ -11,6 +11,11 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 cd "${bp_root:?}"
 if [ "$#" -gt 0 ]; then
     exec python -m pytest "$@"
+fi
+if [ "${CI:-}" = true ] && [ "$(id -u)" -eq 0 ]; then
+    # Minutes of mostly waiting, while other tests run. tests/pods builds what is missing then, and
+    # says what went wrong.
+    nice bash image_builders/build_all.sh >/dev/null 2>&1 </dev/null &
 fi
 echo "== ruff =="
 ruff format --check .
