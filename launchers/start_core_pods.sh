@@ -34,7 +34,8 @@ cat <<END
 The pods acquisition and databroker are ready, after $SECONDS s.
 
   the queue's HTTP server      http://127.0.0.1:60610    and a page that says where things are
-  the databroker server        http://127.0.0.1:60640    what was measured
+  the databroker server        http://127.0.0.1:60640    what was measured; in a browser
+                               http://127.0.0.1:60640/ui/browse/?api_key=KEY
   Kafka                        127.0.0.1:9092            the documents as they pass
   key (Authorization: ApiKey)  $(bp_key_file)
 
