@@ -87,6 +87,7 @@ class MotorRecord(PVGroup):  # type: ignore[misc]
         await fields.display_precision.write(4)
         for readback in (fields.user_readback_value, fields.dial_readback_value):
             await readback.write_metadata(precision=4, units="mm")
+        await fields.limit_violation.write(0)
         await fields.motor_step_size.write(1e-4)
         await fields.tweak_step_size.write(1.0)
         await fields.done_moving_to_value.write(1)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any
 
 from ophyd import Component, EpicsMotor, EpicsSignal, EpicsSignalRO, Kind
+from ophyd.utils import DisconnectedError
 
 __all__ = ["Motor"]
 
 log = logging.getLogger(__name__)
+
+# How long a move waits, after its IOC has come back, until the IOC tells where the motor is.
+TOLD_AGAIN_SECONDS = 10.0
 
 
 class LimitedSetpoint(EpicsSignal):  # type: ignore[misc]
@@ -37,12 +42,43 @@ class Motor(EpicsMotor):  # type: ignore[misc]
 
     def __init__(self, prefix: str, *, name: str, **kwargs: Any) -> None:
         super().__init__(prefix, name=name, **kwargs)
+        # What a move's end is judged by, each: has it been told since the IOC was connected?
+        signals = (self.motor_done_move, self.user_readback, self.limit_violation)
+        self._told = {signal: threading.Event() for signal in signals}
+        self._judged_at: float | None = None
+        for signal in signals:
+            signal.subscribe(self._forget, event_type="meta", run=False)
+        for signal in (self.motor_done_move, self.user_readback):
+            signal.subscribe(self._hear, run=False)
         self.limit_violation.subscribe(self._refused, run=False)
         self.motor_done_move.subscribe(self._disconnected, event_type="meta", run=False)
 
-    def _refused(self, *, value: Any, **_: Any) -> None:
+    def move(self, position: float, wait: bool = True, **kwargs: Any) -> Any:
+        """Move as ophyd does; right after its IOC came back, only once that has told its state.
+
+        Before, the end of the move would not be seen, or be judged by an alarm of the time before.
+
+        :raises DisconnectedError: if the IOC tells nothing within 10 s.
+        """
+        for signal, told in self._told.items():
+            if not told.wait(TOLD_AGAIN_SECONDS):
+                raise DisconnectedError(f"{signal.name} tells nothing since its IOC was connected")
+        return super().move(position, wait=wait, **kwargs)
+
+    def _hear(self, *, obj: Any, **_: Any) -> None:
+        self._told[obj].set()
+
+    def _forget(self, *, connected: bool, obj: Any, **_: Any) -> None:
+        if not connected:
+            self._told[obj].clear()
+
+    def _refused(self, *, value: Any, timestamp: float, obj: Any, **_: Any) -> None:
+        # What is told first after a connection, maybe twice, is about a move of the time before.
+        news = self._told[obj].is_set() and timestamp != self._judged_at
+        self._judged_at = timestamp
+        self._told[obj].set()
         # The record does not start, so that no end of a move will be seen.
-        if value and not self._moving:
+        if value and news and not self._moving:
             self._done_moving(success=False)
 
     def _disconnected(self, *, connected: bool, **_: Any) -> None:
