@@ -4,8 +4,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 from bluesky_plugins.messaging import CommitFailed, encode
 from bluesky_plugins.recording import RecorderService
 from bluesky_plugins.settings import Settings
