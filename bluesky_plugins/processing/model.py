@@ -267,6 +267,7 @@ class Found(Noun):
     native_id: str = Field(max_length=255, description="the scheduler's id of it")
     state: JobState
     reason: str = Field("", max_length=4096, description="in the scheduler's own words")
+    attempt: int | None = Field(None, ge=1, description="which one it is, where that can be told")
 
 
 class OutputFile(Noun):

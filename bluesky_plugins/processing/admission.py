@@ -1,0 +1,80 @@
+"""Which waiting jobs go to their targets now, and why the others wait on.
+
+Per target the line moves in the order in which jobs were accepted. A target that took nothing
+when it was last asked is asked with one job at a time, so that one that is down is not asked
+by all that wait for it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from bluesky_plugins.processing.job import Job
+from bluesky_plugins.processing.model import JobState
+
+__all__ = ["Verdict", "admissions"]
+
+WAITING = frozenset({JobState.ACCEPTED, JobState.DEFERRED})
+UNDER_WAY = frozenset({JobState.SUBMITTING, JobState.QUEUED, JobState.RUNNING})
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """About one waiting job: it may go, or it is held for a reason."""
+
+    key: str
+    held: str | None = None
+
+
+def admissions(jobs: Iterable[Job], limits: Mapping[str, int], now: float) -> list[Verdict]:
+    """What the waiting jobs may do, in their order.
+
+    :param jobs: all that have not ended, in any order.
+    :param limits: target -> largest number of its jobs under way; a target that is not named
+        has no limit.
+    :param now: seconds since the epoch.
+    """
+    live = sorted(jobs, key=lambda job: (job.accepted, job.key))
+    under_way = Counter(job.place.target for job in live if job.state in UNDER_WAY)
+    # Why a target takes no more in this round.
+    closed: dict[str, str] = {
+        job.place.target: f"{job.place.target} is being asked again, with one job"
+        for job in live
+        if job.state is JobState.SUBMITTING and _asks_again(job)
+    }
+    verdicts: list[Verdict] = []
+    for job in live:
+        if job.state in WAITING:
+            held = _held(job, under_way, limits, closed, now)
+            verdicts.append(Verdict(job.key, held))
+            if held is None:
+                under_way[job.place.target] += 1
+    return verdicts
+
+
+def _asks_again(job: Job) -> bool:
+    return job.attempt.refusals > 0 or job.attempt.doubt is not None
+
+
+def _held(
+    job: Job,
+    under_way: Counter[str],
+    limits: Mapping[str, int],
+    closed: dict[str, str],
+    now: float,
+) -> str | None:
+    target, attempt = job.place.target, job.attempt
+    refused = attempt.refusals > 0
+    limit = limits.get(target)
+    if target in closed:
+        # What the target itself said stays the reason of a job that it said it to.
+        return attempt.reason if refused else closed[target]
+    if limit is not None and under_way[target] >= limit:
+        closed[target] = f"{target} has {limit} jobs under way, which is its limit"
+        return closed[target]
+    if refused:
+        closed[target] = f"{target} takes nothing at present: {attempt.reason}"
+        return attempt.reason if now < attempt.not_before else None
+    return None
