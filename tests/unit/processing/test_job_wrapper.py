@@ -447,7 +447,7 @@ def test_a_result_that_is_not_what_was_named(folder: Folder, text: str | None, w
     if text is not None:
         source.write_text(text)
     folder.python(
-        f"import os; here = {str(source)!r}; os.path.exists(here) and os.rename(here, 'numbers.json')",
+        f"import os; old = {str(source)!r}; os.path.exists(old) and os.rename(old, 'numbers.json')",
         result=RESULT,
     )
 

@@ -1,0 +1,104 @@
+"""Commands on this host."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Mapping, Sequence
+
+from bluesky_plugins.processing.ports import Completed, Fault, TransportError
+
+__all__ = ["MAX_COMMANDS", "LocalRunner", "clean_environment", "run_program"]
+
+# sshd takes 10 sessions on a connection by default, and refuses the eleventh at once.
+MAX_COMMANDS = 8
+KILL_S = 5.0
+# What a program may need of our environment. The rest can hold addresses and secrets.
+KEPT = {
+    *("HOME", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ"),
+    *("USER", "VIRTUAL_ENV", "CONDA_PREFIX", "MODULEPATH", "SSH_AUTH_SOCK", "KRB5CCNAME"),
+}
+KEPT_PREFIXES = ("LC_", "SLURM_CONF", "EPICS_")
+DISPLAY = {"DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR"}
+
+
+def clean_environment(source: Mapping[str, str], *, display: bool = False) -> dict[str, str]:
+    """What is passed on of an environment: nothing that is a setting of ours, or a secret.
+
+    :param display: also what a program needs to open a window.
+    """
+    kept = KEPT | DISPLAY if display else KEPT
+    return {k: v for k, v in source.items() if k in kept or k.startswith(KEPT_PREFIXES)}
+
+
+async def run_program(
+    argv: Sequence[str],
+    *,
+    stdin: bytes = b"",
+    within: float,
+    environment: Mapping[str, str],
+) -> Completed:
+    """Run a program of this host to its end; its whole process group is killed when it is late.
+
+    :raises TransportError: if it cannot be started, or is not done in time.
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=dict(environment),
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        missing = isinstance(error, FileNotFoundError)
+        fault = Fault.NO_PROGRAM if missing else Fault.UNREACHABLE
+        raise TransportError(f"{argv[0]}: {why}", doubtful=False, fault=fault) from None
+    try:
+        async with asyncio.timeout(within):
+            out, err = await process.communicate(stdin)
+    except TimeoutError:
+        reason = f"{argv[0]} was not done after {within:g} s"
+        raise TransportError(reason, doubtful=True, fault=Fault.TIMED_OUT) from None
+    finally:
+        await _end(process)
+    return Completed(process.returncode or 0, out, err)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    # Its pipes end with it, unless something it started holds them: then they are let go.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(KILL_S):
+            await process.wait()
+
+
+class LocalRunner:
+    """Commands on this host, without a shell.
+
+    :param environment: of the commands; None: what `clean_environment` keeps of our own.
+    """
+
+    def __init__(
+        self, *, environment: Mapping[str, str] | None = None, max_commands: int = MAX_COMMANDS
+    ) -> None:
+        self._environment = environment
+        self._slots = asyncio.Semaphore(max_commands)
+
+    async def run(self, argv: Sequence[str], *, stdin: bytes = b"", within: float) -> Completed:
+        """See `CommandRunner`."""
+        environment = self._environment
+        if environment is None:
+            environment = clean_environment(os.environ)
+        async with self._slots:
+            return await run_program(argv, stdin=stdin, within=within, environment=environment)
+
+    async def close(self) -> None:
+        """See `CommandRunner`."""
