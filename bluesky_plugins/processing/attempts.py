@@ -132,7 +132,6 @@ def submit(job: Job, event: Event, reason: str) -> Step:
         reason,
         submissions=number,
         doubt=None,
-        searched=None,
         searches=0,
     )
     # The deadline of the answer counts from here, also when it was submitting already.
@@ -157,7 +156,7 @@ def defer(rules: Rules, job: Job, event: Event, reason: str) -> Job:
 
 def doubt(job: Job, event: Event, reason: str) -> Step:
     """Nobody knows whether the scheduler has it: look before anything else."""
-    job = changed(job, doubt=event.time, searched=event.time, searches=0, reason=reason)
+    job = changed(job, doubt=event.time, sought=event.time, searches=0, reason=reason)
     return tell(job, event, reason), (Find(job.attempt.number, job.place.target),)
 
 
@@ -198,7 +197,7 @@ def _send_stop(job: Job, event: Event) -> Step:
     if stop is None or RANK[attempt.state] < RANK[JobState.QUEUED]:
         return job, NOTHING  # sent when it is known to be there
     job = changed(job, stop=stop.model_copy(update={"sent": event.time}))
-    return job, (Cancel(attempt.number, job.place.target, attempt.native_id),)
+    return job, (Cancel(attempt.number, job.place.target, attempt.watched),)
 
 
 # ---- ends

@@ -3,6 +3,8 @@
 All times are in seconds since the epoch and come from the shell. `cause` says for the job's
 story where an event came from: a message's topic, partition and offset, a poll's number, a
 person. An event that is about an attempt names it, because it may come when that is over.
+The time of `Observed` and `Searched` is when the scheduler was asked, so that an old answer is
+known as one; that of the answers to a submission is when they came.
 """
 
 from __future__ import annotations

@@ -103,17 +103,27 @@ class Attempt(Noun):
     native_id: str | None = None
     submissions: int = Field(0, ge=0, description="how often the scheduler was asked to take it")
     doubt: float | None = Field(None, description="since when a submission's outcome is unknown")
-    searched: float | None = Field(None, description="when it was last looked for")
+    sought: float | None = Field(None, description="when a search for it was last asked for")
+    searched: float | None = Field(None, description="time of the last search that counted")
     searches: int = Field(0, ge=0, description="searches that found nothing since the doubt")
     refusals: int = Field(0, ge=0, description="times in a row that the target took nothing")
     not_before: float = Field(0.0, description="it is not submitted before this time")
     failed_polls: int = Field(0, ge=0)
+    polled: float | None = Field(None, description="time of the last poll that counted")
     silent_polls: int = Field(0, ge=0, description="polls in a row without any sign of it")
     silent_since: float | None = None
     started: float | None = Field(None, description="when it was first seen running")
     stop: Stop | None = None
     record: ResultRecord | None = Field(None, description="what decided its end")
     late_record: ResultRecord | None = Field(None, description="came after its end; kept, shown")
+
+    @property
+    def watched(self) -> str | None:
+        """The scheduler's id to poll and to cancel; None: all that has the job's name.
+
+        What was submitted more than once may be there more than once.
+        """
+        return self.native_id if self.submissions == 1 else None
 
 
 class Change(Noun):

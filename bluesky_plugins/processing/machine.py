@@ -114,7 +114,7 @@ def outstanding(job: Job) -> Step:
     attempt = job.attempt
     commands: list[Command] = []
     if attempt.stop is not None and attempt.state in UNDER_WAY:
-        commands.append(Cancel(attempt.number, job.place.target, attempt.native_id))
+        commands.append(Cancel(attempt.number, job.place.target, attempt.watched))
     if attempt.doubt is not None or job.retry is not None:
         commands.append(Find(attempt.number, job.place.target))
     if attempt.state is JobState.SUCCEEDED and job.result and job.published is None:
@@ -230,6 +230,8 @@ def _searched(rules: Rules, job: Job, event: Event, found: tuple[Found, ...]) ->
     attempt = job.attempt
     if attempt.state is not JobState.SUBMITTING or attempt.doubt is None:
         return job, NOTHING
+    if event.time <= max(attempt.doubt, attempt.searched or 0.0):
+        return job, NOTHING  # asked before the doubt, or told already
     ours = _of_this_attempt(job, found)
     if ours is not None:
         return adopt(job, event, ours)
@@ -265,9 +267,9 @@ def _poll_failed(job: Job) -> Step:
 def _tick(rules: Rules, job: Job, event: Event) -> Step:
     attempt, now = job.attempt, event.time
     if job.retry is not None or attempt.doubt is not None:
-        if attempt.searched is not None and now - attempt.searched < rules.search_s:
+        if attempt.sought is not None and now - attempt.sought < rules.search_s:
             return job, NOTHING
-        return changed(job, searched=now), (Find(attempt.number, job.place.target),)
+        return changed(job, sought=now), (Find(attempt.number, job.place.target),)
     if attempt.state is JobState.SUBMITTING:
         if now - attempt.since < rules.submit_s:
             return job, NOTHING
@@ -276,7 +278,7 @@ def _tick(rules: Rules, job: Job, event: Event) -> Step:
         if now - attempt.stop.sent < rules.stop_s:
             return job, NOTHING
         job = changed(job, stop=attempt.stop.model_copy(update={"sent": now}))
-        return job, (Cancel(attempt.number, job.place.target, attempt.native_id),)
+        return job, (Cancel(attempt.number, job.place.target, attempt.watched),)
     return _expected(job, event, 0.0)
 
 
@@ -333,10 +335,10 @@ def _retry(job: Job, event: RetryRequested) -> Step:
     if _certainly_ended(attempt):
         return begin(job, event, place, text), NOTHING
     job = job.model_copy(update={"retry": _asked(event)})
-    job = tell(changed(job, searched=event.time), event, f"{text}; looked for first")
+    job = tell(changed(job, sought=event.time), event, f"{text}; looked for first")
     target = job.place.target
     return job, (
-        Cancel(attempt.number, target, attempt.native_id),
+        Cancel(attempt.number, target, attempt.watched),
         Find(attempt.number, target),
     )
 
@@ -349,9 +351,9 @@ def _searched_for_retry(job: Job, event: Event, found: tuple[Found, ...]) -> Ste
     attempt = job.attempt
     if any(not one.state.final for one in found):
         job = tell(job, event, "to be tried again, but the lost attempt is still there")
-        return job, (Cancel(attempt.number, job.place.target, attempt.native_id),)
+        return job, (Cancel(attempt.number, job.place.target, attempt.watched),)
     place = next_place(job, 0)
-    if place is None or job.retry is None:
+    if place is None or job.retry is None or event.time <= job.retry.time:
         return job, NOTHING
     return begin(job, event, place, f"tried again: {job.retry.reason}"), NOTHING
 

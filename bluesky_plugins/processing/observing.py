@@ -28,6 +28,9 @@ def observed(rules: Rules, job: Job, event: Event, seen: Observation) -> Step:
         if (record.key, record.attempt) == (job.key, attempt.number):
             return end_by(job, event, record)
         job = tell(job, event, "its folder holds the record of another attempt: not used")
+    if event.time <= max(attempt.since, attempt.polled or 0.0):
+        return job, NOTHING  # asked before it came here, or told already
+    job = changed(job, polled=event.time)
     found = _ours(job, seen.found)
     if found is not None and not found.state.final:
         return _alive(rules, job, event, seen.heartbeat, found)
@@ -36,7 +39,7 @@ def observed(rules: Rules, job: Job, event: Event, seen: Observation) -> Step:
         return _alive(rules, job, event, seen.heartbeat, lives)
     if found is not None and _cancelled_in_the_queue(job, seen, found):
         return end(job, event, *concluded(job, found))
-    if found is not None or seen.gone:
+    if seen.found is not None or seen.gone:
         return _silent(rules, job, event, found)
     return job, NOTHING
 
