@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import signal
 from collections.abc import Mapping, Sequence
 
 from bluesky_plugins.processing.ports import Completed, Fault, TransportError
 
-__all__ = ["MAX_COMMANDS", "LocalRunner", "clean_environment", "run_program"]
+__all__ = ["MAX_COMMANDS", "LocalRunner", "clean_environment", "remote_command", "run_program"]
 
 # sshd takes 10 sessions on a connection by default, and refuses the eleventh at once.
 MAX_COMMANDS = 8
@@ -23,6 +24,8 @@ KEPT = {
 KEPT_PREFIXES = ("LC_", "SLURM_CONF", "EPICS_")
 DISPLAY = {"DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR"}
 
+CONTROL = {chr(number) for number in (*range(32), 127)}
+
 
 def clean_environment(source: Mapping[str, str], *, display: bool = False) -> dict[str, str]:
     """What is passed on of an environment: nothing that is a setting of ours, or a secret.
@@ -31,6 +34,19 @@ def clean_environment(source: Mapping[str, str], *, display: bool = False) -> di
     """
     kept = KEPT | DISPLAY if display else KEPT
     return {k: v for k, v in source.items() if k in kept or k.startswith(KEPT_PREFIXES)}
+
+
+def remote_command(argv: Sequence[str]) -> str:
+    """The text by which a login shell starts exactly this program with these arguments.
+
+    SSH knows no argument list. What is sent is our own and plain; a run's words are never in it.
+
+    :raises ValueError: for a word with a control character, which some shells would not keep.
+    """
+    for word in argv:
+        if CONTROL.intersection(word):
+            raise ValueError(f"a command's word holds a control character: {word!r}")
+    return shlex.join(argv)
 
 
 async def run_program(

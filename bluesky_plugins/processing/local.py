@@ -145,12 +145,17 @@ class LocalScheduler:
 
     def _found(self, key: str, attempt: int, lives: _Running | None) -> Found | None:
         if lives is not None:
-            return Found(native_id=lives.native_id, state=JobState.RUNNING)
+            return _alive(lives)
         (seen,) = job_report.look(self._work_dir, [[key, attempt]])
         record = observation(key, attempt, None, seen).record
         if record is None:
             return None
-        return Found(native_id=record.native_id, state=record.state, reason=record.detail)
+        return Found(
+            native_id=record.native_id,
+            attempt=attempt,
+            state=record.state,
+            reason=record.detail,
+        )
 
     async def poll(self, attempts: Sequence[AttemptRef]) -> dict[tuple[str, int], Observation]:
         """See `Scheduler`."""
@@ -166,7 +171,7 @@ class LocalScheduler:
         observations = {}
         for (key, number, _), one in zip(attempts, seen, strict=True):
             lives = running.get((key, number))
-            found = Found(native_id=lives.native_id, state=JobState.RUNNING) if lives else None
+            found = _alive(lives) if lives else None
             observations[key, number] = observation(key, number, found, one)
         return observations
 
@@ -207,6 +212,10 @@ class LocalScheduler:
 
     async def close(self) -> None:
         """See `Scheduler`."""
+
+
+def _alive(one: _Running) -> Found:
+    return Found(native_id=one.native_id, attempt=one.attempt, state=JobState.RUNNING)
 
 
 def _folder_error(error: Exception) -> TransportError:

@@ -19,16 +19,16 @@ from bluesky_plugins.processing.ports import Completed, Fault, SubmitRefused, Tr
 __all__ = [
     "NOT_THERE",
     "QueueRow",
+    "answer_of_estimate",
     "answer_of_queue",
     "answer_of_submission",
-    "answer_of_test",
     "cancel_command",
+    "estimate_command",
     "install_command",
     "queue_command",
     "report_command",
     "state_of",
     "submit_command",
-    "test_command",
 ]
 
 # Slurm's own limit ends a job after the wrapper's, so that the wrapper can say how it ended.
@@ -124,7 +124,7 @@ def submit_command(
     return _script(SUBMIT, wrapper.digest, path, folder, *sbatch)
 
 
-def test_command(submission: Submission, cluster: str | None = None) -> list[str]:
+def estimate_command(submission: Submission, cluster: str | None = None) -> list[str]:
     """Ask when a submission would start, and submit nothing."""
     options = [*_clusters(cluster), *resource_options(submission)]
     return _script(TEST, "sbatch", "--test-only", *options, "/dev/stdin", "true")
@@ -194,9 +194,7 @@ def state_of(word: str) -> JobState | None:
 class QueueRow:
     """A job that Slurm knows."""
 
-    native_id: str
     name: str
-    attempt: int | None
     found: Found
 
 
@@ -223,7 +221,7 @@ def answer_of_submission(done: Completed) -> str:
     said = _said(done)
     found = list(SUBMITTED.finditer(done.stdout.decode(errors="replace")))
     if done.exit_status == 0 and found:
-        return found[-1][0]
+        return found[-1][1]
     if done.exit_status == 0 or done.exit_status < 0 or done.exit_status > 128:
         reason = f"sbatch ended with {done.exit_status} and no job id: {said}"
         raise TransportError(reason, doubtful=True, fault=Fault.ANSWER)
@@ -239,7 +237,7 @@ def _refusal(said: str) -> SubmitRefused:
     return SubmitRefused(said or "no reason given", permanent=not pressure, pressure=pressure)
 
 
-def answer_of_test(done: Completed) -> float | None:
+def answer_of_estimate(done: Completed) -> float | None:
     """When a job would start, s since the epoch; None if Slurm does not say.
 
     :raises SubmitRefused: if it would not be taken.
@@ -259,7 +257,7 @@ def answer_of_test(done: Completed) -> float | None:
 def answer_of_queue(done: Completed) -> list[QueueRow]:
     """The jobs that squeue tells of, as far as they are ours, in order of submission.
 
-    :raises TransportError: if Slurm was not reached, or a line makes no sense.
+    :raises TransportError: if Slurm was not reached.
     """
     if done.exit_status != 0:
         raise _not_served(done, _said(done), effect=False)
@@ -269,15 +267,14 @@ def answer_of_queue(done: Completed) -> list[QueueRow]:
         if len(words) != 5 or not words[1].startswith("bp-"):
             continue  # a heading of a cluster, a greeting of the host, somebody's other job
         rows.append(_row(*words))
-    return sorted(rows, key=lambda row: int(re.sub(r"\D.*", "", row.native_id) or 0))
+    return sorted(rows, key=lambda row: int(re.sub(r"\D.*", "", row.found.native_id) or 0))
 
 
 def _row(native_id: str, name: str, word: str, comment: str, why: str) -> QueueRow:
-    state = state_of(word)
-    if state is None:
-        reason = f"job {native_id} is in a state that is not known: {word}"
-        raise TransportError(reason, doubtful=False, fault=Fault.ANSWER)
+    # A state of a later Slurm says no more than that the job is known; no job goes back by it.
+    state = state_of(word) or JobState.QUEUED
     attempt = re.fullmatch(r"bp:([0-9]{1,9})", comment)
     reason = word if why in ("", "None") else f"{word}: {why}"
-    found = Found(native_id=native_id, state=state, reason=reason[:4096])
-    return QueueRow(native_id, name, int(attempt[1]) if attempt else None, found)
+    number = int(attempt[1]) if attempt and int(attempt[1]) else None
+    found = Found(native_id=native_id, attempt=number, state=state, reason=reason[:4096])
+    return QueueRow(name, found)
