@@ -125,17 +125,19 @@ def submit(job: Job, event: Event, reason: str) -> Step:
     """Give it to its scheduler: stored as submitting before that is done."""
     attempt, target = job.attempt, job.place.target
     number = attempt.submissions + 1
-    job = to(
+    # The deadline of the answer counts from here, also when it was submitting already.
+    job = changed(
         job,
-        event,
-        JobState.SUBMITTING,
-        reason,
+        state=JobState.SUBMITTING,
+        reason=reason,
+        since=event.time,
         submissions=number,
         doubt=None,
         searches=0,
     )
-    # The deadline of the answer counts from here, also when it was submitting already.
-    job = changed(job, since=event.time)
+    # A target that is down for days is asked again every minute: told once.
+    if attempt.refusals == 0:
+        job = tell(job, event, reason)
     return job, (Submit(attempt.number, number, target),)
 
 

@@ -71,7 +71,8 @@ class JobBench:
 
     def __init__(self, job: Job | None = None, rules: Rules | None = None) -> None:
         self.rules = rules or Rules()
-        self.job = accept(job or unaccepted())
+        job = job or unaccepted()
+        self.job = job if job.attempts else accept(job)
         self.commands: list[Command] = []
 
     def tell(self, *events: Event) -> list[Command]:

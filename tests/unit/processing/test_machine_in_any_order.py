@@ -104,6 +104,8 @@ class AnyOrder(RuleBasedStateMachine):
         submits = [one for one in commands if isinstance(one, ev.Submit)]
         assert len(submits) <= 1
         assert not submits or after.state is JobState.SUBMITTING
+        for submit in submits:
+            assert not self.world.alive(submit.attempt), "it is there already"
         for old, new in zip(before.attempts, after.attempts, strict=False):
             assert RANK[new.state] >= RANK[old.state]
             assert not old.state.final or new.state is old.state
