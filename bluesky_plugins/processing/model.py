@@ -45,6 +45,7 @@ __all__ = [
     "ResultSpec",
     "SafeText",
     "Submission",
+    "VariableName",
     "Word",
     "job_key",
     "job_name",
@@ -112,9 +113,10 @@ def _below(path: str) -> str:
 
 
 RelativePath = Annotated[str, AfterValidator(_safe), AfterValidator(_below)]
-Environment = dict[
-    Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=255)], SafeText
+VariableName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=255)
 ]
+Environment = dict[VariableName, SafeText]
 # Of recipes and targets. Without a dot, so that processing.<recipe>.<number> can be taken apart.
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 NumberName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
