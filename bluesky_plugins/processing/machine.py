@@ -85,9 +85,14 @@ def accept(job: Job, cause: str = "") -> Job:
         for skipped in job.places[:place]:
             job = tell(job, event, f"{skipped.target} cannot take it: {skipped.fault}")
         return job
-    faults = "; ".join(f"{place.target} cannot take it: {place.fault}" for place in job.places)
     job = begin(job, event, 0, job.because)
-    return to(job, event, JobState.FAILED, faults)
+    return to(job, event, JobState.FAILED, _faults(job))
+
+
+def _faults(job: Job) -> str:
+    if len({place.fault for place in job.places}) == 1:
+        return job.places[0].fault  # not the targets' fault
+    return "; ".join(f"{place.target} cannot take it: {place.fault}" for place in job.places)
 
 
 def story(job: Job) -> list[Change]:

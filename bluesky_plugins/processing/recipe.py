@@ -211,6 +211,7 @@ class Recipe(Noun):
     def _fits_together(self) -> Self:
         self._check_program()
         self._check_parameters()
+        self._check_single_values()
         if len(set(self.targets)) != len(self.targets):
             raise ValueError("a target is named twice")
         if self.wait_s is not None and len(self.targets) == 1:
@@ -228,6 +229,11 @@ class Recipe(Noun):
             raise ValueError(f"argv: the program {shown(program)} cannot have placeholders")
         for word in self.argv[1:]:
             _template(word)
+
+    def _check_single_values(self) -> None:
+        for word in (*self.environment.values(), self.directory or ""):
+            if any(one is not None and one.spread for _, one in placeholders(word)):
+                raise ValueError(f"{shown(word)} is a single value, and {{*...}} makes many")
 
     def _check_parameters(self) -> None:
         for placeholder in self.placeholders():
