@@ -138,7 +138,9 @@ class SlurmScheduler:
         done = await self._run(argv, stdin)
         if done.exit_status != NOT_THERE:
             return done
-        put = await self._run(install_command(file, self._work_dir), file.text)
+        put = await self._run(
+            install_command(file, self._work_dir, make=file is WRAPPER), file.text
+        )
         if put.exit_status == 0:
             done = await self._run(argv, stdin)
         if put.exit_status != 0 or done.exit_status == NOT_THERE:

@@ -46,8 +46,11 @@ SUBMIT = (
 )
 TEST = f'{BATCH} | TZ=UTC "$@"'
 REPORT = f'{CHECK}f=$2; shift 2; exec "$@" "$f"'
+# Only a submission makes the working folder, and nothing above it: a file system that is not
+# mounted must not look like one on which no attempt has left a record.
+MAKE = '[ -d "$3" ] || mkdir "$3" || exit; '
 INSTALL = (
-    'umask 077; mkdir -p "${2%/*}" && cat > "$2.$$" '
+    'cd "$3" && mkdir -p "${2%/*}" && cat > "$2.$$" '
     '&& [ "$(sha256sum < "$2.$$")" = "$1  -" ] && mv -f "$2.$$" "$2"'
 )
 CANCEL = 'for d in "$1"/*/; do if [ -d "$d" ]; then : > "$d/cancel"; fi; done; shift; exec "$@"'
@@ -61,9 +64,13 @@ def _script(text: str, *parameters: str) -> list[str]:
     return ["/bin/sh", "-c", text, "sh", *parameters]
 
 
-def install_command(file: Shipped, work_dir: str) -> list[str]:
-    """Put a file of ours in its place; its text comes on standard input."""
-    return _script(INSTALL, file.digest, file.path(work_dir))
+def install_command(file: Shipped, work_dir: str, *, make: bool) -> list[str]:
+    """Put a file of ours in its place; its text comes on standard input.
+
+    :param make: whether the working folder is made if it is not there.
+    """
+    script = f"umask 077; {MAKE if make else ''}{INSTALL}"
+    return _script(script, file.digest, file.path(work_dir), work_dir)
 
 
 def resource_options(submission: Submission) -> list[str]:

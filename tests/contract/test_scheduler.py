@@ -75,9 +75,11 @@ class Target:
         return seen.record
 
     async def runs(self, submission: Submission) -> Observation:
-        return await self.until(
-            submission, lambda seen: seen.found and seen.heartbeat is not None, "it runs"
-        )
+        def running(seen: Observation) -> bool:
+            alive = seen.heartbeat is not None
+            return alive and seen.found is not None and seen.found.state is JobState.RUNNING
+
+        return await self.until(submission, running, "it runs")
 
 
 def fake_outcome(submission: Submission) -> Outcome | None:

@@ -118,7 +118,7 @@ def test_no_word_of_the_job_is_in_a_command() -> None:
     "words",
     [
         submit_words(),
-        install_command(WRAPPER, "/w d"),
+        install_command(WRAPPER, "/w d", make=True),
         report_command(REPORT, "/w d", "python3"),
         cancel_command("/w d/ab/x", "bp-1"),
         estimate_command(submission()),
@@ -201,21 +201,30 @@ def test_without_the_wrapper_nothing_is_submitted(host: Host) -> None:
 
 
 def test_with_another_wrapper_nothing_is_submitted(host: Host) -> None:
-    host.run(install_command(WRAPPER, str(host.work)), WRAPPER.text)
+    host.run(install_command(WRAPPER, str(host.work), make=True), WRAPPER.text)
     Path(WRAPPER.path(str(host.work))).write_text("import os; os.system('evil')")
 
     assert host.submit().returncode == NOT_THERE
 
 
 def test_a_wrapper_that_arrives_incomplete_is_not_put_there(host: Host) -> None:
-    done = host.run(install_command(WRAPPER, str(host.work)), WRAPPER.text[:-1])
+    done = host.run(install_command(WRAPPER, str(host.work), make=True), WRAPPER.text[:-1])
 
     assert done.returncode != 0
     assert not Path(WRAPPER.path(str(host.work))).exists()
 
 
+def test_a_working_folder_that_is_not_mounted_is_not_made_up(host: Host) -> None:
+    far = str(host.work / "gone" / "work")
+
+    for make in (True, False):
+        assert host.run(install_command(WRAPPER, far, make=make), WRAPPER.text).returncode != 0
+    assert host.run(install_command(REPORT, str(host.work), make=False), REPORT.text).returncode
+    assert not host.work.exists()
+
+
 def test_the_specification_is_there_before_the_job_is(host: Host) -> None:
-    host.run(install_command(WRAPPER, str(host.work)), WRAPPER.text)
+    host.run(install_command(WRAPPER, str(host.work), make=True), WRAPPER.text)
     folder = host.work / "ab" / KEY / "1"
     host.stand_in("sbatch", f"cat {str(folder / 'spec.json')!r}; cat > /dev/null")
 
@@ -227,7 +236,7 @@ def test_the_specification_is_there_before_the_job_is(host: Host) -> None:
 
 
 def test_the_batch_script_is_constant(host: Host) -> None:
-    host.run(install_command(WRAPPER, str(host.work)), WRAPPER.text)
+    host.run(install_command(WRAPPER, str(host.work), make=True), WRAPPER.text)
 
     words = host.submit().stdout.decode().splitlines()
 
@@ -238,7 +247,7 @@ def test_the_batch_script_is_constant(host: Host) -> None:
 
 
 def test_a_folder_that_cannot_be_made_is_told(host: Host) -> None:
-    host.run(install_command(WRAPPER, str(host.work)), WRAPPER.text)
+    host.run(install_command(WRAPPER, str(host.work), make=True), WRAPPER.text)
     (host.work / "ab").write_text("in the way")
 
     done = host.submit()
