@@ -299,7 +299,8 @@ def read_recipes(text: str) -> tuple[Recipe, ...]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise RecipeError(f"{where}{getattr(error, 'problem', None) or 'not YAML'}") from None
+        what = getattr(error, "problem", None) or getattr(error, "reason", None)
+        raise RecipeError(f"{where}{what or 'not YAML'}") from None
     except (RecursionError, ValueError) as error:
         if isinstance(error, RecipeError):
             raise

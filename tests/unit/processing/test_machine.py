@@ -573,6 +573,20 @@ def test_an_entry_of_an_earlier_attempt_does_not_keep_this_one_alive() -> None:
     assert one.job.state is JobState.LOST
 
 
+def test_an_entry_in_the_queue_is_not_of_a_job_that_was_never_submitted() -> None:
+    one = bench()
+    one.tell(seen(3, observation("running", heartbeat=None)))
+    assert one.job.state is JobState.ACCEPTED
+
+
+def test_cancelled_by_somebody_else_is_believed_after_the_grace_period() -> None:
+    one = queued()
+    one.tell(seen(3, observation("cancelled")))
+    assert one.job.state is JobState.QUEUED
+    one.tell(seen(20, observation("cancelled")), seen(33, observation("cancelled")))
+    assert (one.job.state, one.job.reason) == (JobState.CANCELLED, "slurm says cancelled")
+
+
 # ---- people
 
 
