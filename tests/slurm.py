@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -233,6 +235,15 @@ class SlurmSite:
             self.command("scancel", "--me")
         for daemon in (self.sshd, self.node, self.controller, self.munge):
             daemon.stop()
+        self._end_what_is_left()
+
+    def _end_what_is_left(self) -> None:
+        """Steps and jobs outlive a node that was killed; all of them know this site."""
+        ours = f"SLURM_CONF={self.slurm_conf}".encode()
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if ours in path.read_bytes().split(b"\0"):
+                    os.kill(int(path.parent.name), signal.SIGKILL)
 
     def command(self, *argv: str) -> subprocess.CompletedProcess[str]:
         """One of Slurm's own programs, past all stand-ins."""
