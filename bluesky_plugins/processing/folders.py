@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import re
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from bluesky_plugins.processing import job_report, job_wrapper
+from bluesky_plugins.processing import job_report
 from bluesky_plugins.processing.model import Found, Observation, ResultRecord, Submission
 
 __all__ = [
     "HEARTBEAT_S",
-    "REPORT",
-    "WRAPPER",
-    "Shipped",
     "checked_work_dir",
     "folder_of",
     "observation",
@@ -31,27 +25,6 @@ GRACE_S = 5.0
 # Slurm reads % and \ in the names of files; the rest is no text that a path should hold.
 WORK_DIR = re.compile(r"/[^\x00-\x1f\x7f%\\]{0,1023}")
 LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Shipped:
-    """A file of this package that a target needs a copy of."""
-
-    name: str
-    text: bytes
-
-    @property
-    def digest(self) -> str:
-        """sha256 of the text, hexadecimal."""
-        return hashlib.sha256(self.text).hexdigest()
-
-    def path(self, work_dir: str) -> str:
-        """Where its copy belongs on a target."""
-        return f"{work_dir}/programs/{self.name}-{self.digest}.py"
-
-
-WRAPPER = Shipped("job_wrapper", Path(job_wrapper.__file__).read_bytes())
-REPORT = Shipped("job_report", Path(job_report.__file__).read_bytes())
 
 
 def checked_work_dir(path: str) -> str:

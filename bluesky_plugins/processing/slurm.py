@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from bluesky_plugins.processing import job_report
+from bluesky_plugins.processing import job_report, job_wrapper
 from bluesky_plugins.processing.folders import (
     HEARTBEAT_S,
-    REPORT,
-    WRAPPER,
-    Shipped,
     checked_work_dir,
     folder_of,
     observation,
@@ -29,6 +27,7 @@ from bluesky_plugins.processing.ports import (
 from bluesky_plugins.processing.slurm_commands import (
     NOT_THERE,
     QueueRow,
+    Shipped,
     answer_of_estimate,
     answer_of_queue,
     answer_of_submission,
@@ -40,7 +39,10 @@ from bluesky_plugins.processing.slurm_commands import (
     submit_command,
 )
 
-__all__ = ["SlurmScheduler"]
+__all__ = ["REPORT", "WRAPPER", "SlurmScheduler"]
+
+WRAPPER = Shipped("job_wrapper", Path(job_wrapper.__file__).read_bytes())
+REPORT = Shipped("job_report", Path(job_report.__file__).read_bytes())
 
 
 class SlurmScheduler:

@@ -7,18 +7,19 @@ what must be one step there; what they work on comes to them as positional param
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from bluesky_plugins.processing.folders import Shipped
 from bluesky_plugins.processing.model import Found, JobState, Submission
 from bluesky_plugins.processing.ports import Completed, Fault, SubmitRefused, TransportError
 
 __all__ = [
     "NOT_THERE",
     "QueueRow",
+    "Shipped",
     "answer_of_estimate",
     "answer_of_queue",
     "answer_of_submission",
@@ -58,6 +59,23 @@ QUEUE_FORMAT = "%i|%j|%T|%k|%r"
 
 
 # ---- command lines
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A file of this package that a target needs a copy of."""
+
+    name: str
+    text: bytes
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the text, hexadecimal."""
+        return hashlib.sha256(self.text).hexdigest()
+
+    def path(self, work_dir: str) -> str:
+        """Where its copy belongs on a target."""
+        return f"{work_dir}/programs/{self.name}-{self.digest}.py"
 
 
 def _script(text: str, *parameters: str) -> list[str]:

@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from bluesky_plugins.processing.command_runner import LocalRunner
-from bluesky_plugins.processing.folders import WRAPPER, folder_of
+from bluesky_plugins.processing.folders import folder_of
 from bluesky_plugins.processing.model import (
     EndReason,
     JobState,
@@ -32,7 +32,7 @@ from bluesky_plugins.processing.ports import (
     SubmitRefused,
     TransportError,
 )
-from bluesky_plugins.processing.slurm import SlurmScheduler
+from bluesky_plugins.processing.slurm import WRAPPER, SlurmScheduler
 from bluesky_plugins.processing.ssh import AsyncsshRunner
 from tests.conftest import free_port
 from tests.slurm import SlurmSite
