@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from bluesky_plugins.processing.admission import Admission, admissions
+from bluesky_plugins.processing.arguments import trigger_argv
+from bluesky_plugins.processing.beamtime import Beamtime, BeamtimeError
+from bluesky_plugins.processing.beamtime_files import checked_key, find_beamtime
+from bluesky_plugins.processing.documents import FileRecord, RunDocuments
+from bluesky_plugins.processing.job import Attempt, Change, JobRecord, Place, Subject, submission_of
+from bluesky_plugins.processing.machine import Rules, accept, outstanding, step, story
 from bluesky_plugins.processing.model import (
     EndReason,
     Found,
@@ -14,16 +21,68 @@ from bluesky_plugins.processing.model import (
     Submission,
     job_key,
 )
+from bluesky_plugins.processing.paths import PathError, PathMapper, PathPolicy, PathRule
+from bluesky_plugins.processing.placing import Target, job_of, person_job
+from bluesky_plugins.processing.recipe import (
+    After,
+    Condition,
+    Recipe,
+    RecipeError,
+    RecipeFile,
+    When,
+    read_recipes,
+)
+from bluesky_plugins.processing.recipes import Decision, Ending, Verdict, evaluate
+from bluesky_plugins.processing.templates import ArgumentError
 
 __all__ = [
+    "Admission",
+    "After",
+    "ArgumentError",
+    "Attempt",
+    "Beamtime",
+    "BeamtimeError",
+    "Change",
+    "Condition",
+    "Decision",
     "EndReason",
+    "Ending",
+    "FileRecord",
     "Found",
+    "JobRecord",
     "JobState",
     "Observation",
     "OutputFile",
+    "PathError",
+    "PathMapper",
+    "PathPolicy",
+    "PathRule",
+    "Place",
+    "Recipe",
+    "RecipeError",
+    "RecipeFile",
     "Resources",
     "ResultRecord",
     "ResultSpec",
+    "Rules",
+    "RunDocuments",
+    "Subject",
     "Submission",
+    "Target",
+    "Verdict",
+    "When",
+    "accept",
+    "admissions",
+    "checked_key",
+    "evaluate",
+    "find_beamtime",
     "job_key",
+    "job_of",
+    "outstanding",
+    "person_job",
+    "read_recipes",
+    "step",
+    "story",
+    "submission_of",
+    "trigger_argv",
 ]

@@ -11,24 +11,24 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from bluesky_plugins.processing.job import Job
+from bluesky_plugins.processing.job import JobRecord
 from bluesky_plugins.processing.model import JobState
 
-__all__ = ["Verdict", "admissions"]
+__all__ = ["Admission", "admissions"]
 
 WAITING = frozenset({JobState.ACCEPTED, JobState.DEFERRED})
 UNDER_WAY = frozenset({JobState.SUBMITTING, JobState.QUEUED, JobState.RUNNING})
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Admission:
     """About one waiting job: it may go, or it is held for a reason."""
 
     key: str
     held: str | None = None
 
 
-def admissions(jobs: Iterable[Job], limits: Mapping[str, int], now: float) -> list[Verdict]:
+def admissions(jobs: Iterable[JobRecord], limits: Mapping[str, int], now: float) -> list[Admission]:
     """What the waiting jobs may do, in their order.
 
     :param jobs: all that have not ended, in any order.
@@ -44,22 +44,22 @@ def admissions(jobs: Iterable[Job], limits: Mapping[str, int], now: float) -> li
         for job in live
         if job.state is JobState.SUBMITTING and _asks_again(job)
     }
-    verdicts: list[Verdict] = []
+    verdicts: list[Admission] = []
     for job in live:
         if job.state in WAITING:
             held = _held(job, under_way, limits, closed, now)
-            verdicts.append(Verdict(job.key, held))
+            verdicts.append(Admission(job.key, held))
             if held is None:
                 under_way[job.place.target] += 1
     return verdicts
 
 
-def _asks_again(job: Job) -> bool:
+def _asks_again(job: JobRecord) -> bool:
     return job.attempt.refusals > 0 or job.attempt.doubt is not None
 
 
 def _held(
-    job: Job,
+    job: JobRecord,
     under_way: Counter[str],
     limits: Mapping[str, int],
     closed: dict[str, str],

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bluesky_plugins.processing.events import Cancel, Command, Event, Find, Publish, Submit
-from bluesky_plugins.processing.job import Attempt, Change, Job, Stop, StopReason
-from bluesky_plugins.processing.model import Found, JobState, ResultRecord
+from bluesky_plugins.processing.job import Attempt, Change, JobRecord, Stop, StopReason
+from bluesky_plugins.processing.model import EndReason, Found, JobState, ResultRecord
 
 __all__ = [
     "NOTHING",
@@ -29,7 +29,7 @@ __all__ = [
     "to",
 ]
 
-Step = tuple[Job, tuple[Command, ...]]
+Step = tuple[JobRecord, tuple[Command, ...]]
 NOTHING: tuple[Command, ...] = ()
 
 # An attempt never comes into a state of a lower rank. The two of rank 1 take turns: a target
@@ -65,13 +65,13 @@ class Rules:
     backoff_most_s: float = 60.0
 
 
-def changed(job: Job, **updates: Any) -> Job:
+def changed(job: JobRecord, **updates: Any) -> JobRecord:
     """The job with its newest attempt changed."""
     attempt = job.attempt.model_copy(update=updates)
     return job.model_copy(update={"attempts": (*job.attempts[:-1], attempt)})
 
 
-def tell(job: Job, event: Event, text: str) -> Job:
+def tell(job: JobRecord, event: Event, text: str) -> JobRecord:
     """The job with one more line in its story, unless that only repeats the last one."""
     attempt = job.attempt
     line = Change(
@@ -88,7 +88,7 @@ def tell(job: Job, event: Event, text: str) -> Job:
     return job.model_copy(update={"history": (*job.history, line)})
 
 
-def to(job: Job, event: Event, state: JobState, reason: str, **updates: Any) -> Job:
+def to(job: JobRecord, event: Event, state: JobState, reason: str, **updates: Any) -> JobRecord:
     """The job with its newest attempt in this state, for this reason."""
     since = job.attempt.since if state is job.state else event.time
     job = changed(job, state=state, reason=reason, since=since, **updates)
@@ -98,13 +98,13 @@ def to(job: Job, event: Event, state: JobState, reason: str, **updates: Any) -> 
 # ---- places
 
 
-def next_place(job: Job, first: int) -> int | None:
+def next_place(job: JobRecord, first: int) -> int | None:
     """The first place from `first` on that can take the job at all."""
     usable = (n for n, place in enumerate(job.places) if n >= first and not place.fault)
     return next(usable, None)
 
 
-def begin(job: Job, event: Event, place: int, reason: str) -> Job:
+def begin(job: JobRecord, event: Event, place: int, reason: str) -> JobRecord:
     """The job with a new attempt at this place."""
     attempt = Attempt(
         number=len(job.attempts) + 1,
@@ -121,7 +121,7 @@ def begin(job: Job, event: Event, place: int, reason: str) -> Job:
 # ---- submission
 
 
-def submit(job: Job, event: Event, reason: str) -> Step:
+def submit(job: JobRecord, event: Event, reason: str) -> Step:
     """Give it to its scheduler: stored as submitting before that is done."""
     attempt, target = job.attempt, job.place.target
     number = attempt.submissions + 1
@@ -141,7 +141,7 @@ def submit(job: Job, event: Event, reason: str) -> Step:
     return job, (Submit(attempt.number, number, target),)
 
 
-def defer(rules: Rules, job: Job, event: Event, reason: str) -> Job:
+def defer(rules: Rules, job: JobRecord, event: Event, reason: str) -> JobRecord:
     """Its target did not take it and may later: it waits in the line, longer each time."""
     refusals = job.attempt.refusals + 1
     # The exponent is bounded, for a target that is down for days.
@@ -156,13 +156,13 @@ def defer(rules: Rules, job: Job, event: Event, reason: str) -> Job:
     )
 
 
-def doubt(job: Job, event: Event, reason: str) -> Step:
+def doubt(job: JobRecord, event: Event, reason: str) -> Step:
     """Nobody knows whether the scheduler has it: look before anything else."""
     job = changed(job, doubt=event.time, sought=event.time, searches=0, reason=reason)
     return tell(job, event, reason), (Find(job.attempt.number, job.place.target),)
 
 
-def adopt(job: Job, event: Event, found: Found) -> Step:
+def adopt(job: JobRecord, event: Event, found: Found) -> Step:
     """The scheduler has it: as this id, unless one is known already."""
     attempt = job.attempt
     native_id = attempt.native_id or found.native_id or None
@@ -185,7 +185,7 @@ def adopt(job: Job, event: Event, found: Found) -> Step:
 # ---- stopping
 
 
-def order_stop(job: Job, event: Event, why: StopReason, text: str) -> Step:
+def order_stop(job: JobRecord, event: Event, why: StopReason, text: str) -> Step:
     """Have it stopped; a person's order stands over ours."""
     if job.attempt.stop is not None and why is not StopReason.CANCEL:
         return job, NOTHING
@@ -194,7 +194,7 @@ def order_stop(job: Job, event: Event, why: StopReason, text: str) -> Step:
     return _send_stop(job, event)
 
 
-def _send_stop(job: Job, event: Event) -> Step:
+def _send_stop(job: JobRecord, event: Event) -> Step:
     attempt, stop = job.attempt, job.attempt.stop
     if stop is None or RANK[attempt.state] < RANK[JobState.QUEUED]:
         return job, NOTHING  # sent when it is known to be there
@@ -206,7 +206,7 @@ def _send_stop(job: Job, event: Event) -> Step:
 
 
 def end(
-    job: Job, event: Event, state: JobState, reason: str, record: ResultRecord | None = None
+    job: JobRecord, event: Event, state: JobState, reason: str, record: ResultRecord | None = None
 ) -> Step:
     """The attempt is over; where it was stopped to be moved, the next place begins."""
     stop = job.attempt.stop
@@ -221,7 +221,7 @@ def end(
     return job, NOTHING
 
 
-def _onward(job: Job, event: Event) -> Job:
+def _onward(job: JobRecord, event: Event) -> JobRecord:
     place = next_place(job, job.attempt.place + 1)
     if place is None:
         return job
@@ -229,13 +229,13 @@ def _onward(job: Job, event: Event) -> Job:
     return begin(job, event, place, reason)
 
 
-def refused_for_good(job: Job, event: Event, reason: str) -> Job:
+def refused_for_good(job: JobRecord, event: Event, reason: str) -> JobRecord:
     """Its target never takes it: the next one does, or the job has failed."""
     job, _ = end(job, event, JobState.FAILED, reason)
     return _onward(job, event)
 
 
-def end_by(job: Job, event: Event, record: ResultRecord) -> Step:
+def end_by(job: JobRecord, event: Event, record: ResultRecord) -> Step:
     """The wrapper's record decides how it ended."""
     state, reason = _meaning(job, record)
     stop = job.attempt.stop
@@ -244,7 +244,7 @@ def end_by(job: Job, event: Event, record: ResultRecord) -> Step:
     return end(job, event, state, reason, record)
 
 
-def _meaning(job: Job, record: ResultRecord) -> tuple[JobState, str]:
+def _meaning(job: JobRecord, record: ResultRecord) -> tuple[JobState, str]:
     state = record.state
     if state is JobState.SUCCEEDED:
         wanted = job.result.numbers if job.result else ()
@@ -256,12 +256,13 @@ def _meaning(job: Job, record: ResultRecord) -> tuple[JobState, str]:
 
 def _sentence(record: ResultRecord) -> str:
     took = f"after {max(0.0, record.ended - record.started):.1f} s"
+    reason = record.reason.value.replace("_", " ")
     if record.exit_code is not None:
         how = f"exited with {record.exit_code} {took}"
     elif record.signal is not None:
         how = f"ended by signal {record.signal} {took}"
     else:
-        how = f"{record.reason.value.replace('_', ' ')} {took}"
-    if record.reason.value not in ("exited", "signalled") and record.exit_code is not None:
-        how = f"{record.reason.value.replace('_', ' ')}: {how}"
+        return f"{reason} {took}" + (f": {record.detail}" if record.detail else "")
+    if record.reason not in (EndReason.EXITED, EndReason.SIGNALLED):
+        how = f"{reason}: {how}"
     return f"{how}: {record.detail}" if record.detail else how

@@ -31,7 +31,7 @@ __all__ = [
     "Asked",
     "Attempt",
     "Change",
-    "Job",
+    "JobRecord",
     "Place",
     "Stop",
     "StopReason",
@@ -137,7 +137,7 @@ class Change(Noun):
     cause: str = Field("", description="the message, poll or person that made it happen")
 
 
-class Job(Noun):
+class JobRecord(Noun):
     """All that is known of a job."""
 
     key: JobKey
@@ -197,7 +197,7 @@ class Job(Noun):
         return job_key(self.subject.uid, self.recipe, self.version, parameters, self.fresh)
 
 
-def submission_of(job: Job, attempt: int) -> Submission:
+def submission_of(job: JobRecord, attempt: int) -> Submission:
     """What the scheduler of an attempt gets.
 
     :raises IndexError: if the job has no such attempt.

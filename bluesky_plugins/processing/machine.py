@@ -58,7 +58,7 @@ from bluesky_plugins.processing.events import (
     Submitted,
     Tick,
 )
-from bluesky_plugins.processing.job import Asked, Attempt, Change, Job, StopReason
+from bluesky_plugins.processing.job import Asked, Attempt, Change, JobRecord, StopReason
 from bluesky_plugins.processing.model import Found, JobState
 from bluesky_plugins.processing.observing import kept_late, observed
 
@@ -68,7 +68,7 @@ WAITING = frozenset({JobState.ACCEPTED, JobState.DEFERRED})
 UNDER_WAY = frozenset({JobState.QUEUED, JobState.RUNNING})
 
 
-def accept(job: Job, cause: str = "") -> Job:
+def accept(job: JobRecord, cause: str = "") -> JobRecord:
     """A job as it is first stored: with its first attempt, or failed where no place takes it.
 
     :param job: without attempts.
@@ -89,18 +89,18 @@ def accept(job: Job, cause: str = "") -> Job:
     return to(job, event, JobState.FAILED, _faults(job))
 
 
-def _faults(job: Job) -> str:
+def _faults(job: JobRecord) -> str:
     if len({place.fault for place in job.places}) == 1:
         return job.places[0].fault  # not the targets' fault
     return "; ".join(f"{place.target} cannot take it: {place.fault}" for place in job.places)
 
 
-def story(job: Job) -> list[Change]:
+def story(job: JobRecord) -> list[Change]:
     """What happened to the job, in order."""
     return list(job.history)
 
 
-def step(rules: Rules, job: Job, event: Event) -> Step:
+def step(rules: Rules, job: JobRecord, event: Event) -> Step:
     """What a job becomes by an event, and what is to be done about it."""
     new, commands = _step(rules, job, event)
     if len(new.history) > len(job.history):
@@ -110,7 +110,7 @@ def step(rules: Rules, job: Job, event: Event) -> Step:
     return new, commands
 
 
-def outstanding(job: Job) -> Step:
+def outstanding(job: JobRecord) -> Step:
     """What is still to be done, as far as the stored job alone can tell.
 
     For a process that takes the job up: it can neither know what the last one still did, nor
@@ -129,7 +129,7 @@ def outstanding(job: Job) -> Step:
     return job, tuple(commands)
 
 
-def _step(rules: Rules, job: Job, event: Event) -> Step:
+def _step(rules: Rules, job: JobRecord, event: Event) -> Step:
     match event:
         case Submitted() | Refused() | NotSent() | Doubtful() | Searched() | Observed():
             return _about_an_attempt(rules, job, event)
@@ -161,11 +161,11 @@ def _step(rules: Rules, job: Job, event: Event) -> Step:
 AboutAnAttempt = Submitted | Refused | NotSent | Doubtful | Searched | Observed
 
 
-def _is_newest(job: Job, number: int) -> bool:
+def _is_newest(job: JobRecord, number: int) -> bool:
     return number == job.attempt.number
 
 
-def _about_an_attempt(rules: Rules, job: Job, event: AboutAnAttempt) -> Step:
+def _about_an_attempt(rules: Rules, job: JobRecord, event: AboutAnAttempt) -> Step:
     if not 1 <= event.attempt <= job.attempt.number:
         return job, NOTHING
     if job.attempts[event.attempt - 1].state.final:
@@ -183,7 +183,7 @@ def _about_an_attempt(rules: Rules, job: Job, event: AboutAnAttempt) -> Step:
             assert_never(event)
 
 
-def _after_its_end(rules: Rules, job: Job, event: AboutAnAttempt) -> Step:
+def _after_its_end(rules: Rules, job: JobRecord, event: AboutAnAttempt) -> Step:
     attempt = job.attempts[event.attempt - 1]
     target = job.places[attempt.place].target
     match event:
@@ -202,20 +202,20 @@ def _after_its_end(rules: Rules, job: Job, event: AboutAnAttempt) -> Step:
 # ---- on the way to the scheduler
 
 
-def _admitted(job: Job, event: Event) -> Step:
+def _admitted(job: JobRecord, event: Event) -> Step:
     attempt = job.attempt
     if attempt.state not in WAITING or event.time < attempt.not_before:
         return job, NOTHING
     return submit(job, event, f"given to {job.place.target}")
 
 
-def _held(job: Job, event: Event, reason: str) -> Step:
+def _held(job: JobRecord, event: Event, reason: str) -> Step:
     if job.state not in WAITING or (job.state is JobState.DEFERRED and job.reason == reason):
         return job, NOTHING
     return to(job, event, JobState.DEFERRED, reason), NOTHING
 
 
-def _not_taken(rules: Rules, job: Job, event: Refused | NotSent | Doubtful) -> Step:
+def _not_taken(rules: Rules, job: JobRecord, event: Refused | NotSent | Doubtful) -> Step:
     attempt = job.attempt
     # What is doubtful is decided by a search alone; an earlier submission decides nothing.
     if attempt.state is not JobState.SUBMITTING or attempt.doubt is not None:
@@ -231,7 +231,7 @@ def _not_taken(rules: Rules, job: Job, event: Refused | NotSent | Doubtful) -> S
     return defer(rules, job, event, event.reason), NOTHING
 
 
-def _searched(rules: Rules, job: Job, event: Event, found: tuple[Found, ...]) -> Step:
+def _searched(rules: Rules, job: JobRecord, event: Event, found: tuple[Found, ...]) -> Step:
     attempt = job.attempt
     if attempt.state is not JobState.SUBMITTING or attempt.doubt is None:
         return job, NOTHING
@@ -251,7 +251,7 @@ def _searched(rules: Rules, job: Job, event: Event, found: tuple[Found, ...]) ->
     return submit(job, event, f"not found on {target} for {waited:.0f} s: given to it again")
 
 
-def _of_this_attempt(job: Job, found: tuple[Found, ...]) -> Found | None:
+def _of_this_attempt(job: JobRecord, found: tuple[Found, ...]) -> Found | None:
     """The entry to go by: one that runs before one that waits, before one that has ended."""
     older = {attempt.native_id for attempt in job.attempts[:-1]}
     number = job.attempt.number
@@ -263,13 +263,13 @@ def _of_this_attempt(job: Job, found: tuple[Found, ...]) -> Found | None:
 # ---- time
 
 
-def _poll_failed(job: Job) -> Step:
+def _poll_failed(job: JobRecord) -> Step:
     if job.state.final:
         return job, NOTHING
     return changed(job, failed_polls=job.attempt.failed_polls + 1), NOTHING
 
 
-def _tick(rules: Rules, job: Job, event: Event) -> Step:
+def _tick(rules: Rules, job: JobRecord, event: Event) -> Step:
     attempt, now = job.attempt, event.time
     if job.retry is not None or attempt.doubt is not None:
         if attempt.sought is not None and now - attempt.sought < rules.search_s:
@@ -287,7 +287,7 @@ def _tick(rules: Rules, job: Job, event: Event) -> Step:
     return _expected(job, event, 0.0)
 
 
-def _expected(job: Job, event: Event, seconds: float) -> Step:
+def _expected(job: JobRecord, event: Event, seconds: float) -> Step:
     """Move it to the next place where the wait gets longer than its recipe allows."""
     attempt, limit = job.attempt, job.wait_s
     wait = event.time - attempt.created + max(0.0, seconds)
@@ -305,7 +305,7 @@ def _expected(job: Job, event: Event, seconds: float) -> Step:
     return job, NOTHING
 
 
-def _recovered(job: Job, event: Event) -> Step:
+def _recovered(job: JobRecord, event: Event) -> Step:
     attempt = job.attempt
     if attempt.state is JobState.SUBMITTING and attempt.doubt is None:
         text = f"taken up again: not known whether {job.place.target} took it"
@@ -316,7 +316,7 @@ def _recovered(job: Job, event: Event) -> Step:
 # ---- people
 
 
-def _cancel(job: Job, event: CancelRequested) -> Step:
+def _cancel(job: JobRecord, event: CancelRequested) -> Step:
     attempt = job.attempt
     if job.retry is not None:
         job = job.model_copy(update={"retry": None})
@@ -330,7 +330,7 @@ def _cancel(job: Job, event: CancelRequested) -> Step:
     return order_stop(job, event, StopReason.CANCEL, text)
 
 
-def _retry(job: Job, event: RetryRequested) -> Step:
+def _retry(job: JobRecord, event: RetryRequested) -> Step:
     attempt, place = job.attempt, next_place(job, 0)
     if not attempt.state.final or attempt.state is JobState.SUCCEEDED:
         return job, NOTHING
@@ -352,7 +352,7 @@ def _certainly_ended(attempt: Attempt) -> bool:
     return attempt.state is not JobState.LOST or attempt.late_record is not None
 
 
-def _searched_for_retry(job: Job, event: Event, found: tuple[Found, ...]) -> Step:
+def _searched_for_retry(job: JobRecord, event: Event, found: tuple[Found, ...]) -> Step:
     attempt = job.attempt
     if any(not one.state.final for one in found):
         job = tell(job, event, "to be tried again, but the lost attempt is still there")
@@ -372,7 +372,7 @@ def _sentence(what: str, event: CancelRequested | RetryRequested) -> str:
     return f"{what}{by}: {event.reason}" if event.reason else f"{what}{by}"
 
 
-def _published(job: Job, time: float) -> Step:
+def _published(job: JobRecord, time: float) -> Step:
     if job.state is not JobState.SUCCEEDED or job.published is not None:
         return job, NOTHING
     return job.model_copy(update={"published": time}), NOTHING

@@ -15,13 +15,13 @@ from bluesky_plugins.processing.attempts import (
     tell,
 )
 from bluesky_plugins.processing.events import Event
-from bluesky_plugins.processing.job import Job, StopReason
+from bluesky_plugins.processing.job import JobRecord, StopReason
 from bluesky_plugins.processing.model import Found, JobState, Observation, ResultRecord
 
 __all__ = ["kept_late", "observed"]
 
 
-def observed(rules: Rules, job: Job, event: Event, seen: Observation) -> Step:
+def observed(rules: Rules, job: JobRecord, event: Event, seen: Observation) -> Step:
     """What the newest attempt, which has not ended, becomes by what a poll saw of it."""
     attempt, record = job.attempt, seen.record
     if record is not None:
@@ -44,14 +44,14 @@ def observed(rules: Rules, job: Job, event: Event, seen: Observation) -> Step:
     return job, NOTHING
 
 
-def _cancelled_in_the_queue(job: Job, seen: Observation, found: Found) -> bool:
+def _cancelled_in_the_queue(job: JobRecord, seen: Observation, found: Found) -> bool:
     """Whether it certainly never started, so that nothing needs to be waited for."""
     attempt = job.attempt
     stopped = attempt.stop is not None and attempt.state is JobState.QUEUED
     return stopped and seen.heartbeat is None and found.state is JobState.CANCELLED
 
 
-def _ours(job: Job, found: Found | None) -> Found | None:
+def _ours(job: JobRecord, found: Found | None) -> Found | None:
     attempt = job.attempt
     if found is None or attempt.submissions == 0:
         return None
@@ -61,7 +61,9 @@ def _ours(job: Job, found: Found | None) -> Found | None:
     return None if found.native_id in older else found
 
 
-def _alive(rules: Rules, job: Job, event: Event, heartbeat: float | None, found: Found) -> Step:
+def _alive(
+    rules: Rules, job: JobRecord, event: Event, heartbeat: float | None, found: Found
+) -> Step:
     if job.attempt.silent_polls:
         job = changed(job, silent_polls=0, silent_since=None)
     if job.state is JobState.RUNNING and found.state is JobState.QUEUED:
@@ -78,7 +80,7 @@ def _alive(rules: Rules, job: Job, event: Event, heartbeat: float | None, found:
     return order_stop(job, event, StopReason.HEARTBEAT, text)
 
 
-def _silent(rules: Rules, job: Job, event: Event, found: Found | None) -> Step:
+def _silent(rules: Rules, job: JobRecord, event: Event, found: Found | None) -> Step:
     attempt = job.attempt
     if RANK[attempt.state] < RANK[JobState.QUEUED]:
         # Only a search decides about what may not have arrived yet.
@@ -91,7 +93,7 @@ def _silent(rules: Rules, job: Job, event: Event, found: Found | None) -> Step:
     return end(job, event, *concluded(job, found))
 
 
-def concluded(job: Job, found: Found | None) -> tuple[JobState, str]:
+def concluded(job: JobRecord, found: Found | None) -> tuple[JobState, str]:
     """How an attempt ended that left no record, and the sentence for it."""
     stop, target = job.attempt.stop, job.place.target
     if stop is not None and stop.reason is not StopReason.HEARTBEAT:
@@ -106,7 +108,7 @@ def concluded(job: Job, found: Found | None) -> tuple[JobState, str]:
     return found.state, f"{target} says {found.state.value}{said}"
 
 
-def kept_late(job: Job, event: Event, number: int, record: ResultRecord) -> Job:
+def kept_late(job: JobRecord, event: Event, number: int, record: ResultRecord) -> JobRecord:
     """The job with a record that came after the end of an attempt: kept, and nothing more."""
     attempt = job.attempts[number - 1]
     if (record.key, record.attempt) != (job.key, number):

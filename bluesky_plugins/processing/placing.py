@@ -8,7 +8,7 @@ from typing import Any
 
 from bluesky_plugins.processing.arguments import filled_argv, filled_environment
 from bluesky_plugins.processing.documents import PRIMARY, FileRecord, RunDocuments
-from bluesky_plugins.processing.job import Job, Place, Subject
+from bluesky_plugins.processing.job import JobRecord, Place, Subject
 from bluesky_plugins.processing.model import JobKind, Name, Noun, Resources, ResultSpec
 from bluesky_plugins.processing.paths import PathError, PathMapper, PathPolicy, PathRule
 from bluesky_plugins.processing.recipe import Recipe
@@ -93,7 +93,7 @@ def job_of(
     fresh: str = "",
     because: str = "",
     real: Real | None = None,
-) -> Job:
+) -> JobRecord:
     """The job of a recipe that fires, not yet accepted.
 
     What is wrong with its words is a fault of all its places, what is wrong with its paths of
@@ -105,7 +105,7 @@ def job_of(
     :param because: why, if there is more to say than the decision does.
     :param real: resolves the symlinks of a path that exists here.
     """
-    job = Job(
+    job = JobRecord(
         key="0" * 64,
         recipe=recipe.name,
         version=recipe.version,
@@ -201,7 +201,7 @@ def person_job(
     result: ResultSpec | None = None,
     subject: Subject | None = None,
     real: Real | None = None,
-) -> Job:
+) -> JobRecord:
     """The job of a person at a prompt: a new one each time, by its fresh id.
 
     :param argv: from `trigger_argv`; braces in it are braces.
@@ -222,7 +222,7 @@ def person_job(
         if target.fault:
             place = place.model_copy(update={"fault": target.fault})
         places.append(place)
-    job = Job(
+    job = JobRecord(
         key="0" * 64,
         recipe=name,
         subject=subject or Subject(),

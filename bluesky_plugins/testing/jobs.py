@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bluesky_plugins.processing.events import Announce, Command, Event
-from bluesky_plugins.processing.job import Job, Place, Subject
+from bluesky_plugins.processing.job import JobRecord, Place, Subject
 from bluesky_plugins.processing.machine import Rules, accept, outstanding, step
 from bluesky_plugins.processing.model import (
     EndReason,
@@ -23,7 +23,7 @@ RESULT = ResultSpec(numbers=("peak",))
 
 def unaccepted(
     targets: tuple[str, ...] = ("slurm",), *, time: float = 1000.0, **changes: Any
-) -> Job:
+) -> JobRecord:
     """A job without attempts; `changes` are its fields."""
     values: dict[str, Any] = {
         "key": "0" * 64,
@@ -36,7 +36,7 @@ def unaccepted(
         "accepted": time,
         **changes,
     }
-    job = Job(**values)
+    job = JobRecord(**values)
     return job.model_copy(update={"key": job.derived_key()})
 
 
@@ -45,7 +45,7 @@ def found(state: str = "queued", native_id: str = "17", **changes: Any) -> Found
     return Found(native_id=native_id, state=JobState(state), **changes)
 
 
-def record(job: Job, attempt: int | None = None, **changes: Any) -> ResultRecord:
+def record(job: JobRecord, attempt: int | None = None, **changes: Any) -> ResultRecord:
     """The wrapper's record of a job that succeeded, unless `changes` say otherwise."""
     values: dict[str, Any] = {
         "key": job.key,
@@ -69,7 +69,7 @@ def observation(state: str | None = None, *, native_id: str = "17", **changes: A
 class JobBench:
     """One job, fed with events; `commands` are what the last one asked for."""
 
-    def __init__(self, job: Job | None = None, rules: Rules | None = None) -> None:
+    def __init__(self, job: JobRecord | None = None, rules: Rules | None = None) -> None:
         self.rules = rules or Rules()
         job = job or unaccepted()
         self.job = job if job.attempts else accept(job)

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from bluesky_plugins.processing import events as ev
 from bluesky_plugins.processing.admission import admissions
-from bluesky_plugins.processing.job import Job
+from bluesky_plugins.processing.job import JobRecord
 from bluesky_plugins.processing.machine import Rules, accept, step
 from bluesky_plugins.testing.jobs import unaccepted
 
 RULES = Rules()
 
 
-def job(n: int, *targets: str) -> Job:
+def job(n: int, *targets: str) -> JobRecord:
     return accept(unaccepted(targets or ("slurm",), fresh=f"job {n}", time=1000.0 + n))
 
 
-def after(one: Job, *events: ev.Event) -> Job:
+def after(one: JobRecord, *events: ev.Event) -> JobRecord:
     for event in events:
         one, _ = step(RULES, one, event)
     return one
 
 
-def queued(one: Job) -> Job:
+def queued(one: JobRecord) -> JobRecord:
     submitted = ev.Submitted(time=1001, attempt=1, native_id="1")
     return after(one, ev.Admitted(time=1000), submitted)
 
 
-def refused(one: Job, time: float = 1000.0) -> Job:
+def refused(one: JobRecord, time: float = 1000.0) -> JobRecord:
     admitted = ev.Admitted(time=time)
     return after(one, admitted, ev.NotSent(time=time, attempt=1, submission=1, reason="ssh: no"))
 

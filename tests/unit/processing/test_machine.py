@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bluesky_plugins.processing import events as ev
-from bluesky_plugins.processing.job import Job, Place, submission_of
+from bluesky_plugins.processing.job import JobRecord, Place, submission_of
 from bluesky_plugins.processing.machine import Rules, accept, outstanding, step, story
 from bluesky_plugins.processing.model import EndReason, JobState, Observation
 from bluesky_plugins.testing.jobs import JobBench, found, observation, record, unaccepted
@@ -132,7 +132,7 @@ def test_the_revision_rises_with_a_change_and_only_then() -> None:
 def test_a_stored_job_comes_back_from_its_json() -> None:
     one = running()
     one.tell(seen(9, Observation(record=record(one.job))))
-    assert Job.model_validate_json(one.job.model_dump_json()) == one.job
+    assert JobRecord.model_validate_json(one.job.model_dump_json()) == one.job
 
 
 def test_a_job_with_a_key_that_is_not_its_own_is_not_accepted() -> None:
@@ -462,7 +462,12 @@ def test_the_record_decides_not_the_queue() -> None:
 @pytest.mark.parametrize(
     ("reason", "changes", "state", "sentence"),
     [
-        ("timed_out", {"exit_code": None, "signal": 9}, "timed_out", "ended by signal 9"),
+        (
+            "timed_out",
+            {"exit_code": None, "signal": 9},
+            "timed_out",
+            "timed out: ended by signal 9",
+        ),
         ("memory", {"exit_code": None}, "failed", "memory after 2.5 s"),
         ("signalled", {"exit_code": None, "signal": 11}, "failed", "ended by signal 11"),
         ("cancelled", {"exit_code": None}, "cancelled", "cancelled after"),

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from bluesky_plugins.processing import events as ev
 from bluesky_plugins.processing.attempts import RANK
-from bluesky_plugins.processing.job import Job
+from bluesky_plugins.processing.job import JobRecord
 from bluesky_plugins.processing.machine import Rules, accept, step
 from bluesky_plugins.processing.model import (
     EndReason,
@@ -99,7 +99,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.commands += [one for one in commands if not isinstance(one, ev.Announce)]
         self.check_step(before, commands)
 
-    def check_step(self, before: Job, commands: tuple[ev.Command, ...]) -> None:
+    def check_step(self, before: JobRecord, commands: tuple[ev.Command, ...]) -> None:
         after = self.job
         submits = [one for one in commands if isinstance(one, ev.Submit)]
         assert len(submits) <= 1
@@ -156,7 +156,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule()
     def we_stored_less_than_we_did(self) -> None:
         """A stored job comes back from its own JSON."""
-        assert Job.model_validate_json(self.job.model_dump_json()) == self.job
+        assert JobRecord.model_validate_json(self.job.model_dump_json()) == self.job
 
     @rule(what=st.sampled_from(["nothing"] * 6 + ["cancel", "retry", "retry"]))
     def a_person_asks(self, what: str) -> None:

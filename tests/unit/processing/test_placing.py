@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bluesky_plugins.processing.documents import RunDocuments
-from bluesky_plugins.processing.job import Job
+from bluesky_plugins.processing.job import JobRecord
 from bluesky_plugins.processing.machine import accept
 from bluesky_plugins.processing.model import JobState, Resources
 from bluesky_plugins.processing.paths import PathRule
@@ -44,14 +44,14 @@ def recipe(*argv: str, **changes: Any) -> Recipe:
     return Recipe.model_validate(values)
 
 
-def job(one: Recipe, run: RunDocuments, **changes: Any) -> Job:
+def job(one: Recipe, run: RunDocuments, **changes: Any) -> JobRecord:
     ending = Ending.of_run(run)
     (decision,) = evaluate([one], ending)
     assert decision.fires
     return accept(job_of(one, decision, ending, TARGETS, time=1000.0, **changes))
 
 
-def argvs(one: Job) -> dict[str, tuple[str, ...]]:
+def argvs(one: JobRecord) -> dict[str, tuple[str, ...]]:
     return {place.target: place.argv for place in one.places}
 
 
@@ -151,7 +151,7 @@ def test_what_the_recipe_says_of_resources_goes_over_the_target() -> None:
 # ---- a person
 
 
-def person(argv: tuple[str, ...], *targets: Target, fresh: str = "1") -> Job:
+def person(argv: tuple[str, ...], *targets: Target, fresh: str = "1") -> JobRecord:
     made = person_job(argv, targets, name="trigger", fresh=fresh, time=1.0, because="ana")
     return accept(made)
 
