@@ -54,6 +54,11 @@ class _Running:
     viewer: bool
     memory_mb: int
 
+    @property
+    def began(self) -> int:
+        """Clock ticks since the machine started."""
+        return int(self.native_id.partition(":")[2])
+
 
 class LocalScheduler:
     """See `Scheduler`.
@@ -175,18 +180,19 @@ class LocalScheduler:
             observations[key, number] = observation(key, number, found, one)
         return observations
 
-    async def cancel(self, key: str, native_id: str | None) -> None:
+    async def cancel(self, key: str, attempt: int) -> None:
         """See `Scheduler`."""
-        await asyncio.to_thread(self._cancel, key)
+        await asyncio.to_thread(self._cancel, key, attempt)
 
-    def _cancel(self, key: str) -> None:
+    def _cancel(self, key: str, attempt: int) -> None:
+        folder = Path(folder_of(self._work_dir, key, attempt))
         try:
-            for folder in Path(folder_of(self._work_dir, key, 1)).parent.glob("[1-9]*"):
-                (folder / "cancel").touch()
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (folder / "cancel").touch()
         except OSError as error:
             raise _folder_error(error) from None
         for one in running_below(self._work_dir):
-            if one.key == key:
+            if (one.key, one.attempt) == (key, attempt):
                 _end(one)
 
     async def logs(self, key: str, attempt: int, limit: int) -> tuple[str, str]:
@@ -236,7 +242,7 @@ def _end(one: _Running) -> None:
 def running_below(work_dir: str) -> list[_Running]:
     """The wrappers on this machine that carry out attempts below a working folder."""
     below = Path(work_dir).absolute()
-    found = []
+    found: dict[Path, _Running] = {}
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = path.read_bytes().split(b"\0")[:-1]
@@ -245,10 +251,12 @@ def running_below(work_dir: str) -> list[_Running]:
             folder = Path(os.fsdecode(words[-1]))
             where = job_wrapper.WHERE.search(str(folder))
             if where is not None and folder.parents[2] == below:
-                found.append(_running_in(int(path.parent.name), folder))
+                one = _running_in(int(path.parent.name), folder)
+                # A child that has not become the program yet looks the same, and is younger.
+                found[folder] = min(found.get(folder, one), one, key=lambda one: one.began)
         except (OSError, IndexError, ValueError):
             continue  # it ended meanwhile
-    return found
+    return list(found.values())
 
 
 def _running_in(pid: int, folder: Path) -> _Running:

@@ -120,8 +120,10 @@ class Scheduler(Protocol):
         """
         ...
 
-    async def cancel(self, key: str, native_id: str | None) -> None:
-        """Ask for the end of all attempts of a job; never a proof that it came.
+    async def cancel(self, key: str, attempt: int) -> None:
+        """Ask for the end of one attempt, waiting or running, and of its duplicates.
+
+        Never a proof that it came. An attempt that is not there yet will not start.
 
         :raises TransportError: if the target was not reached.
         """

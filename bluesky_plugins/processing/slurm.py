@@ -28,12 +28,14 @@ from bluesky_plugins.processing.slurm_commands import (
     NOT_THERE,
     QueueRow,
     Shipped,
+    answer_of_cancel,
     answer_of_estimate,
     answer_of_queue,
     answer_of_submission,
     cancel_command,
     estimate_command,
     install_command,
+    mark_command,
     queue_command,
     report_command,
     submit_command,
@@ -109,13 +111,14 @@ class SlurmScheduler:
             observations[key, number] = observation(key, number, found, one)
         return observations
 
-    async def cancel(self, key: str, native_id: str | None) -> None:
-        """See `Scheduler`. All that bears the job's name is told, so no id is needed."""
-        folder = folder_of(self._work_dir, key, 1).rpartition("/")[0]
-        done = await self._run(cancel_command(folder, job_name(key), self._cluster))
-        if done.exit_status != 0:
-            reason = done.stderr.decode(errors="replace").strip()
-            raise TransportError(reason, doubtful=True, fault=Fault.SCHEDULER)
+    async def cancel(self, key: str, attempt: int) -> None:
+        """See `Scheduler`."""
+        folder = folder_of(self._work_dir, key, attempt)
+        rows = answer_of_queue(await self._run(mark_command(folder, self._cluster)))
+        mine = (row.found for row in rows if row.name == job_name(key))
+        ids = [one.native_id for one in mine if one.attempt == attempt and not one.state.final]
+        if ids:
+            answer_of_cancel(await self._run(cancel_command(ids, self._cluster)))
 
     async def logs(self, key: str, attempt: int, limit: int) -> tuple[str, str]:
         """See `Scheduler`."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -20,12 +21,14 @@ __all__ = [
     "NOT_THERE",
     "QueueRow",
     "Shipped",
+    "answer_of_cancel",
     "answer_of_estimate",
     "answer_of_queue",
     "answer_of_submission",
     "cancel_command",
     "estimate_command",
     "install_command",
+    "mark_command",
     "queue_command",
     "report_command",
     "state_of",
@@ -54,7 +57,11 @@ INSTALL = (
     'cd "$3" && mkdir -p "${2%/*}" && cat > "$2.$$" '
     '&& [ "$(sha256sum < "$2.$$")" = "$1  -" ] && mv -f "$2.$$" "$2"'
 )
-CANCEL = 'for d in "$1"/*/; do if [ -d "$d" ]; then : > "$d/cancel"; fi; done; shift; exec "$@"'
+# Marked before it is looked for: what starts in between sees the mark.
+MARK = (
+    'umask 077; if [ -d "${1%/*/*/*}" ]; then mkdir -p "$1" && : > "$1/cancel" '
+    f'|| exit {NO_FOLDER}; fi; shift; exec "$@"'
+)
 QUEUE_FORMAT = "%i|%j|%T|%k|%r"
 
 
@@ -166,10 +173,14 @@ def report_command(report: Shipped, work_dir: str, python: str) -> list[str]:
     return _script(REPORT, report.digest, report.path(work_dir), python, "-I", "-S")
 
 
-def cancel_command(key_folder: str, job_name: str, cluster: str | None = None) -> list[str]:
-    """Tell all attempts of a job to end: those that wait, those that run, and duplicates."""
-    scancel = ["scancel", "--me", f"--name={job_name}", *_clusters(cluster)]
-    return _script(CANCEL, key_folder, *scancel)
+def mark_command(folder: str, cluster: str | None = None) -> list[str]:
+    """Mark an attempt as cancelled, and ask for the queue."""
+    return _script(MARK, folder, *queue_command(cluster))
+
+
+def cancel_command(native_ids: Sequence[str], cluster: str | None = None) -> list[str]:
+    """Tell jobs to end, whether they wait or run."""
+    return ["scancel", *_clusters(cluster), "--", *native_ids]
 
 
 # ---- what Slurm answers
@@ -205,6 +216,7 @@ PRESSURE = re.compile(
     r"|violates accounting/QOS policy|not available now|partition not available|Too many jobs"
     r"|I/O error|No space left|Unspecified error|configuring|in maintenance|draining"
 )
+ENDED = re.compile(r"already complet|Invalid job id")
 # Of the causes that the last line calls a policy, those that time does not heal.
 NEVER = re.compile(r"(QOS|Assoc)\w*(Wall|Cpu|CPU|Node|Tres|TRES|GRES|Mem|Time)\w*Limit|Invalid ")
 
@@ -279,11 +291,22 @@ def answer_of_estimate(done: Completed) -> float | None:
     raise _refusal(said)
 
 
+def answer_of_cancel(done: Completed) -> None:
+    """Nothing: scancel is content with jobs that have ended, and says nothing of the others.
+
+    :raises TransportError: if Slurm was not reached.
+    """
+    if done.exit_status != 0 and not ENDED.search(_said(done)):
+        raise _not_served(done, _said(done), effect=True)
+
+
 def answer_of_queue(done: Completed) -> list[QueueRow]:
     """The jobs that squeue tells of, as far as they are ours, in order of submission.
 
     :raises TransportError: if Slurm was not reached.
     """
+    if done.exit_status == NO_FOLDER:
+        raise TransportError(_said(done), doubtful=False, fault=Fault.FOLDER)
     if done.exit_status != 0:
         raise _not_served(done, _said(done), effect=False)
     rows = []

@@ -55,6 +55,7 @@ class FakeScheduler:
         self.clock = 1000.0
         self.submissions: list[Submission] = []
         self.starts: list[tuple[str, int]] = []
+        self.cancelled: set[tuple[str, int]] = set()
         self.polls = 0
         self._outcome = outcome or (lambda submission: None)
         self._entries: list[_Entry] = []
@@ -74,6 +75,8 @@ class FakeScheduler:
         self._entries.append(entry)
         if entry.duplicate:
             entry.state = JobState.SUCCEEDED
+        elif ref in self.cancelled:
+            self._end(entry, Outcome(reason=EndReason.CANCELLED, exit_code=None))
         else:
             self.starts.append(ref)
             outcome = self._outcome(submission)
@@ -142,10 +145,14 @@ class FakeScheduler:
             gone=not known and record is None,
         )
 
-    async def cancel(self, key: str, native_id: str | None) -> None:
+    async def cancel(self, key: str, attempt: int) -> None:
         """See `Scheduler`."""
         self._reach()
-        self.finish(key, Outcome(reason=EndReason.CANCELLED, exit_code=None))
+        cancelled = Outcome(reason=EndReason.CANCELLED, exit_code=None)
+        self.cancelled.add((key, attempt))
+        for entry in self._of(key):
+            if entry.submission.attempt == attempt and not entry.state.final:
+                self._end(entry, cancelled)
 
     async def logs(self, key: str, attempt: int, limit: int) -> tuple[str, str]:
         """See `Scheduler`."""

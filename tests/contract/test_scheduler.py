@@ -44,7 +44,7 @@ class Target:
 
     scheduler: Scheduler
     python: str = sys.executable
-    unfinished: set[str] = field(default_factory=set)
+    unfinished: set[tuple[str, int]] = field(default_factory=set)
 
     def submission(self, code: str, *arguments: str, **fields: Any) -> Submission:
         key = job_key(f"run-{uuid4()}", "recipe", "1", {})
@@ -52,7 +52,7 @@ class Target:
         return Submission(**{"key": key, "attempt": 1, "argv": argv, **fields})
 
     async def submit(self, submission: Submission) -> str:
-        self.unfinished.add(submission.key)
+        self.unfinished.add((submission.key, submission.attempt))
         return await self.scheduler.submit(submission)
 
     async def see(self, submission: Submission, native_id: str | None = None) -> Observation:
@@ -71,7 +71,7 @@ class Target:
     async def record(self, submission: Submission) -> ResultRecord:
         seen = await self.until(submission, lambda seen: seen.record, "it ends")
         assert seen.record is not None
-        self.unfinished.discard(submission.key)
+        self.unfinished.discard((submission.key, submission.attempt))
         return seen.record
 
     async def runs(self, submission: Submission) -> Observation:
@@ -137,8 +137,8 @@ async def target(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         site = request.getfixturevalue("slurm_site")
         made = over_slurm(site, runner_to(site, request.param))
     yield made
-    for key in made.unfinished:
-        await made.scheduler.cancel(key, None)
+    for key, attempt in made.unfinished:
+        await made.scheduler.cancel(key, attempt)
     await made.scheduler.close()
 
 
@@ -283,27 +283,50 @@ async def test_the_next_attempt_is_another(target: Target) -> None:
 
 async def test_a_cancelled_job_ends(target: Target) -> None:
     submission = target.submission(WAITS)
-    native_id = await target.submit(submission)
+    await target.submit(submission)
     await target.runs(submission)
 
-    await target.scheduler.cancel(submission.key, native_id)
+    await target.scheduler.cancel(submission.key, 1)
     record = await target.record(submission)
 
     assert (record.state, record.reason) == (JobState.CANCELLED, EndReason.CANCELLED)
 
 
+async def test_only_that_attempt_is_cancelled(target: Target) -> None:
+    submission = target.submission(WAITS)
+    again = submission.model_copy(update={"attempt": 2})
+    for attempt in (submission, again):
+        await target.submit(attempt)
+        await target.runs(attempt)
+
+    await target.scheduler.cancel(submission.key, 1)
+
+    assert (await target.record(submission)).state is JobState.CANCELLED
+    assert (await target.see(again)).record is None
+
+
+async def test_what_is_cancelled_before_it_comes_does_not_start(target: Target) -> None:
+    await test_the_exit_code_comes_back(target)
+    submission = target.submission(WAITS)
+
+    await target.scheduler.cancel(submission.key, 1)
+    await target.submit(submission)
+
+    assert (await target.record(submission)).reason is EndReason.CANCELLED
+
+
 async def test_to_cancel_what_ended_changes_nothing(target: Target) -> None:
     submission = target.submission(EXITS, "0")
-    native_id = await target.submit(submission)
+    await target.submit(submission)
     first = await target.record(submission)
 
-    await target.scheduler.cancel(submission.key, native_id)
+    await target.scheduler.cancel(submission.key, 1)
 
     assert await target.record(submission) == first
 
 
 async def test_to_cancel_what_is_not_there_is_no_error(target: Target) -> None:
-    await target.scheduler.cancel(target.submission(WAITS).key, None)
+    await target.scheduler.cancel(target.submission(WAITS).key, 1)
 
 
 async def test_the_time_limit_ends_it(target: Target) -> None:

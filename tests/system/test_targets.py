@@ -393,7 +393,7 @@ async def test_a_job_that_waits_is_cancelled(site: SlurmSite) -> None:
     site.stand_in("sbatch", '/usr/bin/sbatch --begin=now+1hour "$@"')
     native_id = await target.submit(job)
 
-    await target.cancel(job.key, native_id)
+    await target.cancel(job.key, 1)
 
     async def cancelled() -> bool:
         found = (await see(target, job, native_id)).found
@@ -465,7 +465,7 @@ async def test_a_controller_that_stops_is_not_an_end(private_slurm_site: SlurmSi
             await asked
         assert (error.value.fault, error.value.doubtful) == (Fault.SCHEDULER, False)
     with fault() as error:
-        await target.cancel(job.key, native_id)
+        await target.cancel(job.key, 1)
     (Path(folder_of(str(site.work_dir), job.key, 1)) / "cancel").unlink()
 
     site.controller.start()

@@ -78,7 +78,7 @@ async def test_a_service_that_starts_again_finds_what_runs(make: Any) -> None:
     (found,) = (await again.find([submission.key]))[submission.key]
 
     assert (found.native_id, found.attempt, found.state) == (native_id, 1, JobState.RUNNING)
-    await again.cancel(submission.key, None)
+    await again.cancel(submission.key, 1)
     ended = await until(again, submission, lambda seen: seen.record)
     assert ended.record is not None
     assert ended.record.state is JobState.CANCELLED
@@ -87,7 +87,7 @@ async def test_a_service_that_starts_again_finds_what_runs(make: Any) -> None:
 async def test_what_ended_while_no_service_ran_is_found(make: Any) -> None:
     submission = job("import sys; sys.exit(3)")
     native_id = await make().submit(submission)
-    await until(make(), submission, lambda seen: seen.record)
+    await until(make(), submission, lambda seen: seen.record and seen.found is None)
 
     (found,) = (await make().find([submission.key]))[submission.key]
 
@@ -120,7 +120,7 @@ async def test_room_comes_back_when_a_job_ends(make: Any) -> None:
     await target.submit(first)
     await beats(target, first)
 
-    await target.cancel(first.key, None)
+    await target.cancel(first.key, 1)
     await until(target, first, lambda seen: seen.record and seen.found is None)
     await target.submit(second)
 
@@ -192,7 +192,7 @@ async def test_two_working_folders_do_not_mix(make: Any, tmp_path: Path) -> None
     other = LocalScheduler(tmp_path / "other")
 
     assert (await other.find([submission.key])) == {submission.key: []}
-    await other.cancel(submission.key, None)
+    await other.cancel(submission.key, 1)
     assert (await beats(make(), submission)).record is None
 
 

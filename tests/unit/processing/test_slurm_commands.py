@@ -22,6 +22,7 @@ from bluesky_plugins.processing.slurm_commands import (
     cancel_command,
     estimate_command,
     install_command,
+    mark_command,
     queue_command,
     report_command,
     resource_options,
@@ -121,7 +122,8 @@ def test_no_word_of_the_job_is_in_a_command() -> None:
         submit_words(),
         install_command(WRAPPER, "/w d", make=True),
         report_command(REPORT, "/w d", "python3"),
-        cancel_command("/w d/ab/x", "bp-1"),
+        mark_command("/w d/ab/x/1"),
+        cancel_command(["12", "13"]),
         estimate_command(submission()),
         queue_command(),
     ],
@@ -259,15 +261,21 @@ def test_a_folder_that_cannot_be_made_is_told(host: Host) -> None:
     assert (error.value.doubtful, error.value.fault) == (False, Fault.FOLDER)
 
 
-def test_a_cancelled_job_s_attempts_are_marked(host: Host) -> None:
-    host.stand_in("scancel", 'echo "$@"')
-    for number in ("1", "2"):
-        (host.work / "ab" / KEY / number).mkdir(parents=True)
+def test_an_attempt_is_marked_before_it_is_looked_for(host: Host) -> None:
+    folder = host.work / "ab" / KEY / "1"
+    host.stand_in("squeue", f'ls {str(folder)!r}; echo "$1"')
+    host.work.mkdir()
 
-    done = host.run(cancel_command(str(host.work / "ab" / KEY), "bp-1"))
+    done = host.run(mark_command(str(folder)))
 
-    assert done.stdout == b"--me --name=bp-1\n"
-    assert len(list((host.work / "ab" / KEY).glob("*/cancel"))) == 2
+    assert done.stdout == b"cancel\n--me\n"
+
+
+def test_no_mark_is_made_where_the_working_folder_is_not_mounted(host: Host) -> None:
+    host.stand_in("squeue", "true")
+
+    assert host.run(mark_command(str(host.work / "ab" / KEY / "1"))).returncode == 0
+    assert not host.work.exists()
 
 
 # -- what sbatch answers --------------------------------------------------------------------
