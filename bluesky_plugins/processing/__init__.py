@@ -21,6 +21,7 @@ from bluesky_plugins.processing.model import (
     Submission,
     job_key,
 )
+from bluesky_plugins.processing.observing import to_poll
 from bluesky_plugins.processing.paths import PathError, PathMapper, PathPolicy, PathRule
 from bluesky_plugins.processing.placing import Target, job_of, person_job
 from bluesky_plugins.processing.recipe import (
@@ -84,5 +85,6 @@ __all__ = [
     "step",
     "story",
     "submission_of",
+    "to_poll",
     "trigger_argv",
 ]

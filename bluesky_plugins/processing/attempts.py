@@ -61,6 +61,8 @@ class Rules:
     beat_s: float = 30.0  # a heartbeat younger than this is a sign of life, whatever the queue says
     heartbeat_s: float = 300.0  # its wrapper is silent for this long: stopped
     stop_s: float = 15.0  # between two tries to stop it
+    give_up_s: float = 3600.0  # told to stop for so long, silent, and still in the queue: lost
+    late_s: float = 86_400.0  # a record that comes later than this after an end is not seen
     backoff_s: float = 2.0  # pause after the first refusal, doubled by each further one
     backoff_most_s: float = 60.0
 
@@ -189,7 +191,7 @@ def order_stop(job: JobRecord, event: Event, why: StopReason, text: str) -> Step
     """Have it stopped; a person's order stands over ours."""
     if job.attempt.stop is not None and why is not StopReason.CANCEL:
         return job, NOTHING
-    job = changed(job, stop=Stop(reason=why, text=text, sent=event.time))
+    job = changed(job, stop=Stop(reason=why, text=text, since=event.time, sent=event.time))
     job = tell(job, event, text)
     return _send_stop(job, event)
 

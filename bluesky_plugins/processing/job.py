@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -36,6 +37,7 @@ __all__ = [
     "Stop",
     "StopReason",
     "Subject",
+    "key_of",
     "submission_of",
 ]
 
@@ -80,7 +82,8 @@ class Stop(Noun):
 
     reason: StopReason
     text: str
-    sent: float = Field(description="when the scheduler was last told, seconds since the epoch")
+    since: float = Field(description="when it was given, seconds since the epoch")
+    sent: float = Field(description="when the scheduler was last told")
 
 
 class Asked(Noun):
@@ -191,10 +194,20 @@ class JobRecord(Noun):
 
     def derived_key(self) -> str:
         """What its key has to be."""
-        parameters: dict[str, Any] = dict(self.parameters)
-        if self.subject.run and self.subject.batch_count is not None:
-            parameters = {**parameters, "$batch_count": self.subject.batch_count}
-        return job_key(self.subject.uid, self.recipe, self.version, parameters, self.fresh)
+        return key_of(self.subject, self.recipe, self.version, self.parameters, self.fresh)
+
+
+def key_of(
+    subject: Subject, recipe: str, version: str, parameters: Mapping[str, Any], fresh: str = ""
+) -> str:
+    """The key of the job of a recipe for a subject; each event of a run is a job of its own.
+
+    :param fresh: an id of its own, for a job that shall be a new one each time.
+    :raises ValueError: if a parameter is no JSON value or not finite.
+    """
+    if subject.run and subject.batch_count is not None:
+        parameters = {**parameters, "$batch_count": subject.batch_count}
+    return job_key(subject.uid, recipe, version, parameters, fresh)
 
 
 def submission_of(job: JobRecord, attempt: int) -> Submission:

@@ -17,8 +17,9 @@ from bluesky_plugins.processing.attempts import (
 from bluesky_plugins.processing.events import Event
 from bluesky_plugins.processing.job import JobRecord, StopReason
 from bluesky_plugins.processing.model import Found, JobState, Observation, ResultRecord
+from bluesky_plugins.processing.ports import AttemptRef
 
-__all__ = ["kept_late", "observed"]
+__all__ = ["kept_late", "observed", "to_poll"]
 
 
 def observed(rules: Rules, job: JobRecord, event: Event, seen: Observation) -> Step:
@@ -77,6 +78,10 @@ def _alive(
     if age < rules.heartbeat_s:
         return job, NOTHING
     text = f"no sign from its wrapper for {age:.0f} s"
+    stop = job.attempt.stop
+    if stop is not None and event.time - stop.since >= rules.give_up_s:
+        said = f"{text}; {job.place.target} was told to stop it and says that it runs"
+        return end(job, event, JobState.LOST, said)
     return order_stop(job, event, StopReason.HEARTBEAT, text)
 
 
@@ -106,6 +111,25 @@ def concluded(job: JobRecord, found: Found | None) -> tuple[JobState, str]:
     if found.state in (JobState.SUCCEEDED, JobState.LOST):
         return JobState.LOST, f"{target} says it ended, but there is no record{said}"
     return found.state, f"{target} says {found.state.value}{said}"
+
+
+def to_poll(rules: Rules, job: JobRecord, now: float) -> list[tuple[str, AttemptRef]]:
+    """The attempts to ask about, each with its target.
+
+    The newest one as soon as it may be there, and for a while those that ended without a
+    record, which may still come.
+    """
+    asked: list[tuple[str, AttemptRef]] = []
+    for attempt in job.attempts:
+        if attempt.state.final:
+            known = attempt.record is not None or attempt.late_record is not None
+            wanted = not known and attempt.submissions > 0 and now - attempt.since < rules.late_s
+        else:
+            wanted = attempt.submissions > 0
+        if wanted:
+            target = job.places[attempt.place].target
+            asked.append((target, (job.key, attempt.number, attempt.watched)))
+    return asked
 
 
 def kept_late(job: JobRecord, event: Event, number: int, record: ResultRecord) -> JobRecord:

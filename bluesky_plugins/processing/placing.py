@@ -8,7 +8,7 @@ from typing import Any
 
 from bluesky_plugins.processing.arguments import filled_argv, filled_environment
 from bluesky_plugins.processing.documents import PRIMARY, FileRecord, RunDocuments
-from bluesky_plugins.processing.job import JobRecord, Place, Subject
+from bluesky_plugins.processing.job import JobRecord, Place, Subject, key_of
 from bluesky_plugins.processing.model import JobKind, Name, Noun, Resources, ResultSpec
 from bluesky_plugins.processing.paths import PathError, PathMapper, PathPolicy, PathRule
 from bluesky_plugins.processing.recipe import Recipe
@@ -105,29 +105,24 @@ def job_of(
     :param because: why, if there is more to say than the decision does.
     :param real: resolves the symlinks of a path that exists here.
     """
-    job = JobRecord(
-        key="0" * 64,
+    subject, parameters = decision.subject, dict(decision.parameters)
+    key = key_of(subject, recipe.name, recipe.version, parameters, fresh)
+    words = _words_or_fault(recipe, placeholder_values(recipe, decision, ending, key))
+    return JobRecord(
+        key=key,
         recipe=recipe.name,
         version=recipe.version,
-        subject=decision.subject,
-        parameters=dict(decision.parameters),
+        subject=subject,
+        parameters=parameters,
         fresh=fresh,
         because=because or decision.reason,
         kind=recipe.kind,
-        places=(Place(target=recipe.targets[0], argv=recipe.argv),),
+        places=tuple(_place(recipe, name, targets, words, real) for name in recipe.targets),
         outputs=recipe.outputs,
         result=recipe.result,
         wait_s=recipe.wait_s,
         accepted=time,
     )
-    key = job.derived_key()
-    values = placeholder_values(recipe, decision, ending, key)
-    try:
-        words: _Words | str = _words(recipe, values)
-    except ArgumentError as error:
-        words = str(error)
-    places = tuple(_place(recipe, name, targets, words, real) for name in recipe.targets)
-    return job.model_copy(update={"key": key, "places": places})
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +132,15 @@ class _Words:
     directory: Filled | None
 
 
-def _words(recipe: Recipe, values: Mapping[str, Any]) -> _Words:
+def _words_or_fault(recipe: Recipe, values: Mapping[str, Any]) -> _Words | str:
     directory = None
-    if recipe.directory is not None:
-        (directory,) = fill(recipe.directory, values)
-    argv = filled_argv(recipe.argv, values)
-    return _Words(argv, filled_environment(recipe.environment, values), directory)
+    try:
+        if recipe.directory is not None:
+            (directory,) = fill(recipe.directory, values)
+        argv = filled_argv(recipe.argv, values)
+        return _Words(argv, filled_environment(recipe.environment, values), directory)
+    except ArgumentError as error:
+        return str(error)
 
 
 def _place(
@@ -211,26 +209,29 @@ def person_job(
     """
     if not fresh or not targets:
         raise ValueError("a person's job needs a fresh id and a target")
-    words = _Words(tuple(Filled(word) for word in argv), {}, None)
-    places: list[Place] = []
-    for target in targets:
-        needs = merged(resources or Resources(), target.resources)
-        try:
-            place = _mapped(target.name, target.mapper(), words, PathPolicy(), needs, real)
-        except (PathError, ValueError) as error:
-            place = Place(target=target.name, argv=tuple(argv), resources=needs, fault=str(error))
-        if target.fault:
-            place = place.model_copy(update={"fault": target.fault})
-        places.append(place)
-    job = JobRecord(
-        key="0" * 64,
+    subject, needs = subject or Subject(), resources or Resources()
+    return JobRecord(
+        key=key_of(subject, name, "", {}, fresh),
         recipe=name,
-        subject=subject or Subject(),
+        subject=subject,
         fresh=fresh,
         because=because,
         kind=kind,
-        places=tuple(places),
+        places=tuple(_person_place(argv, target, needs, real) for target in targets),
         result=result,
         accepted=time,
     )
-    return job.model_copy(update={"key": job.derived_key()})
+
+
+def _person_place(
+    argv: Sequence[str], target: Target, resources: Resources, real: Real | None
+) -> Place:
+    words = _Words(tuple(Filled(word) for word in argv), {}, None)
+    needs = merged(resources, target.resources)
+    fault = target.fault
+    if not fault:
+        try:
+            return _mapped(target.name, target.mapper(), words, PathPolicy(), needs, real)
+        except (PathError, ValueError) as error:
+            fault = str(error)
+    return Place(target=target.name, argv=tuple(argv), resources=needs, fault=fault)

@@ -177,9 +177,9 @@ def test_a_path_of_no_beamtime_is_refused(path: str) -> None:
 def test_exactly_one_metadata_file_is_taken() -> None:
     names = ["raw", "beamtime-metadata-1.json", "metadata.txt"]
     assert chosen_file("/gpfs/current", names) == "/gpfs/current/beamtime-metadata-1.json"
-    with pytest.raises(BeamtimeError, match="startBeamtime .*startComissioning"):
+    with pytest.raises(BeamtimeError, match=r"startBeamtime .*startComissioning"):
         chosen_file("/gpfs/current", ["raw"])
-    with pytest.raises(BeamtimeError, match=r"a-metadata.json, b-metadata.json"):
+    with pytest.raises(BeamtimeError, match=r"a-metadata\.json, b-metadata\.json"):
         chosen_file("/gpfs/current", ["b-metadata.json", "a-metadata.json"])
 
 

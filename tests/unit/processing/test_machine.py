@@ -10,6 +10,7 @@ from bluesky_plugins.processing import events as ev
 from bluesky_plugins.processing.job import JobRecord, Place, submission_of
 from bluesky_plugins.processing.machine import Rules, accept, outstanding, step, story
 from bluesky_plugins.processing.model import EndReason, JobState, Observation
+from bluesky_plugins.processing.observing import to_poll
 from bluesky_plugins.testing.jobs import JobBench, found, observation, record, unaccepted
 
 RULES = Rules()
@@ -329,6 +330,20 @@ def test_a_place_with_a_fault_is_passed_over_and_told() -> None:
     assert job.history[-1].text == ("slurm cannot take it: /data/f.h5 is below none of its roots")
 
 
+def test_different_faults_of_all_places_are_all_told() -> None:
+    places = (
+        Place(target="slurm", argv=("x",), fault="no reservation"),
+        Place(target="local", argv=("x",), fault="not here"),
+    )
+    job = accept(unaccepted(places=places))
+    assert job.reason == "slurm cannot take it: no reservation; local cannot take it: not here"
+
+
+def test_a_job_is_accepted_once() -> None:
+    with pytest.raises(ValueError, match="attempts already"):
+        accept(accept(unaccepted()))
+
+
 def test_a_job_that_no_place_can_take_fails_before_any_submission() -> None:
     places = (Place(target="slurm", argv=("x",), fault="{start.sample} has no value"),)
     one = JobBench(accept(unaccepted(places=places)), RULES)
@@ -559,6 +574,41 @@ def test_running_without_a_heartbeat_is_stopped_and_then_lost() -> None:
     gone(one, 20)
     assert one.job.state is JobState.LOST
     assert "no sign from its wrapper for 300 s" in one.job.reason
+
+
+def test_what_cannot_be_stopped_and_gives_no_sign_is_lost_in_the_end() -> None:
+    one = running()
+    one.tell(seen(400, observation("running", heartbeat=300.0)))
+    one.tell(seen(3999, observation("running", heartbeat=3900.0)))
+    assert one.job.state is JobState.RUNNING
+    one.tell(seen(4000, observation("running", heartbeat=3900.0)))
+    assert one.job.state is JobState.LOST
+    assert "slurm was told to stop it and says that it runs" in one.job.reason
+
+
+def test_what_gives_signs_is_never_given_up() -> None:
+    one = running()
+    one.tell(ev.CancelRequested(time=T + 4))
+    one.tell(seen(40_000, observation("running", heartbeat=5.0)))
+    assert one.job.state is JobState.RUNNING
+
+
+def test_asked_is_about_what_may_be_there_and_what_may_still_leave_a_record() -> None:
+    assert to_poll(RULES, bench().job, T) == []
+    key = submitting().job.key
+    assert to_poll(RULES, submitting().job, T) == [("slurm", (key, 1, None))]
+    one = running()
+    assert to_poll(RULES, one.job, T) == [("slurm", (key, 1, "17"))]
+    gone(one, 40)
+    one.tell(ev.RetryRequested(time=T + 100), searched(101), ev.Admitted(time=T + 102))
+    assert to_poll(RULES, one.job, T + 103) == [
+        ("slurm", (key, 1, "17")),
+        ("slurm", (key, 2, None)),
+    ]
+    assert to_poll(RULES, one.job, T + 90_000) == [("slurm", (key, 2, None))]
+    one.tell(seen(104, Observation(record=record(one.job, 1))))
+    one.tell(seen(105, Observation(record=record(one.job, 2)), attempt=2))
+    assert to_poll(RULES, one.job, T + 106) == []
 
 
 def test_running_without_ever_a_heartbeat_is_stopped_too() -> None:
