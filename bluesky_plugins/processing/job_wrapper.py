@@ -33,6 +33,7 @@ MAX_RESULT = 1_000_000  # bytes of the program's own result file
 MAX_OUTPUTS = 10_000  # files in the manifest
 MAX_TAIL = 4_096  # characters kept of the end of each stream in the record
 MAX_DETAIL = 4_000  # characters
+STACK = 8 << 20  # bytes of a thread's stack, as most systems have it
 WATCH_S = 1.0  # how often memory is looked at
 SWEEP_S = 5.0  # what is left of a program is gone after this, or stays
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -192,6 +193,15 @@ def descendants(table: "dict[int, tuple[int, str, str, int]]", root: int) -> "se
     return found
 
 
+def held(pid: int, resident: int) -> int:
+    """Memory of a process, bytes, with its part of what it shares; else all that is resident."""
+    try:
+        text = Path("/proc/{}/smaps_rollup".format(pid)).read_text()
+        return int(text.split("\nPss:")[1].split()[0]) << 10
+    except (OSError, IndexError, ValueError):
+        return resident
+
+
 def _libc() -> "ctypes.CDLL | None":
     try:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -218,7 +228,10 @@ class Program:
             if libc is not None:
                 libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             if limit is not None:
-                resource.setrlimit(resource.RLIMIT_DATA, (limit << 20, limit << 20))
+                # What is written to, and not what is merely reserved, as CUDA and Java do. Stacks
+                # of threads count as if they were full, so each CPU's thread gets one on top.
+                most = (limit << 20) + (os.cpu_count() or 1) * STACK
+                resource.setrlimit(resource.RLIMIT_DATA, (most, most))
                 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
         environment = dict(os.environb)
@@ -260,10 +273,14 @@ class Program:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
-    def memory(self) -> int:
-        """Resident memory of all that the program started, bytes."""
+    def exceeds(self, limit: int) -> bool:
+        """Whether all that the program started holds more memory than so many bytes."""
         table = processes()
-        return sum(table[pid][3] for pid in descendants(table, os.getpid()))
+        pids = descendants(table, os.getpid())
+        if sum(table[pid][3] for pid in pids) <= limit:
+            return False
+        # What processes share was counted for each of them; this is slower and counts it once.
+        return sum(held(pid, table[pid][3]) for pid in pids) > limit
 
     def sweep(self) -> "list[int]":
         """End whatever is left; the processes that could not be ended."""
@@ -390,7 +407,7 @@ class Attempt:
 
     def _due_memory(self, program: Program, due: "dict[str, float]") -> None:
         due["memory"] = time.monotonic() + WATCH_S
-        if program.memory() > self.spec["memory_mb"] << 20:
+        if program.exceeds(self.spec["memory_mb"] << 20):
             if "kill" not in due:
                 self.record.update(reason="memory", detail=self._over_memory())
             due["kill"] = 0.0
@@ -412,7 +429,14 @@ class Attempt:
     def _judge(self) -> None:
         """Tell an end by itself from one by a signal or for lack of memory."""
         code, number = self.record["exit_code"], self.record["signal"]
-        if self.record["reason"] != "exited" or code == 0:
+        if self.record["reason"] != "exited":
+            return
+        # Slurm signals program and wrapper alike, and the program may be the quicker to end.
+        told = signal.sigtimedwait(ENDINGS, 0)
+        if (number is not None or told is not None) and (self.folder / "cancel").exists():
+            self.record.update(reason="cancelled", detail="cancelled")
+            return
+        if code == 0:
             return
         printed = tail(self.folder / "stderr", MAX_TAIL)
         if self.spec["memory_mb"] is not None and NO_MEMORY.search(printed):

@@ -44,6 +44,7 @@ class Target:
 
     scheduler: Scheduler
     python: str = sys.executable
+    pause_s: float = 0.03
     unfinished: set[tuple[str, int]] = field(default_factory=set)
 
     def submission(self, code: str, *arguments: str, **fields: Any) -> Submission:
@@ -65,7 +66,7 @@ class Target:
         deadline = time.monotonic() + DEADLINE
         while not what(seen := await self.see(submission)):
             assert time.monotonic() < deadline, why
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(self.pause_s)
         return seen
 
     async def record(self, submission: Submission) -> ResultRecord:
@@ -109,7 +110,7 @@ def over_slurm(site: Any, runner: CommandRunner) -> Target:
     scheduler = SlurmScheduler(
         runner, str(site.work_dir), python="/usr/bin/python3", heartbeat_s=0.1
     )
-    return Target(scheduler, "/usr/bin/python3")
+    return Target(scheduler, "/usr/bin/python3", pause_s=0.2)
 
 
 def runner_to(site: Any, kind: str) -> CommandRunner:
@@ -146,7 +147,7 @@ async def eventually(what: Callable[[], Awaitable[Any]], why: str) -> None:
     deadline = time.monotonic() + DEADLINE
     while not await what():
         assert time.monotonic() < deadline, why
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.1)
 
 
 async def test_a_job_runs_and_its_record_comes_back(target: Target) -> None:

@@ -333,6 +333,24 @@ def test_over_the_memory_limit_of_all_processes_together(folder: Folder) -> None
     assert record.reason is EndReason.MEMORY
 
 
+def test_memory_that_is_shared_counts_once(folder: Folder) -> None:
+    folder.python(
+        """
+        import os, time
+        block = b"x" * 60_000_000
+        for _ in range(3):
+            if not os.fork():
+                time.sleep(2.5)
+                os._exit(0)
+        for _ in range(3):
+            os.wait()
+        """,
+        memory_mb=100,
+    )
+
+    assert folder.run().state is JobState.SUCCEEDED
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_ended_from_outside(folder: Folder, number: signal.Signals) -> None:
     folder.python(FAMILY)
@@ -357,6 +375,18 @@ def test_cancelled_while_it_ran(folder: Folder) -> None:
     wrapper.communicate(timeout=DEADLINE)
 
     assert (folder.record.reason, folder.record.state) == (EndReason.CANCELLED, JobState.CANCELLED)
+
+
+def test_cancelled_where_the_program_gets_the_signal_too(folder: Folder) -> None:
+    folder.python("import os, time; print(os.getpid(), flush=True); time.sleep(60)")
+    wrapper = folder.start()
+    wait_until(lambda: folder.has("stdout") and (folder.path / "stdout").read_text(), "it runs")
+
+    (folder.path / "cancel").touch()
+    os.kill(family(folder)[0], signal.SIGTERM)
+    wrapper.communicate(timeout=DEADLINE)
+
+    assert folder.record.reason is EndReason.CANCELLED
 
 
 def test_cancelled_before_it_started(folder: Folder) -> None:
