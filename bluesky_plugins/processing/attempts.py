@@ -16,6 +16,7 @@ __all__ = [
     "Step",
     "adopt",
     "begin",
+    "cancel",
     "changed",
     "defer",
     "doubt",
@@ -180,7 +181,7 @@ def adopt(job: JobRecord, event: Event, found: Found) -> Step:
     reason = f"{what}{named}" + (f": {found.reason}" if found.reason else "")
     job = to(job, event, state, reason, **updates)
     if attempt.stop is not None and RANK[attempt.state] < RANK[JobState.QUEUED]:
-        return _send_stop(job, event)
+        return _send_stop(job, event)  # the first one may not have arrived
     return job, NOTHING
 
 
@@ -197,11 +198,17 @@ def order_stop(job: JobRecord, event: Event, why: StopReason, text: str) -> Step
 
 
 def _send_stop(job: JobRecord, event: Event) -> Step:
-    attempt, stop = job.attempt, job.attempt.stop
-    if stop is None or RANK[attempt.state] < RANK[JobState.QUEUED]:
-        return job, NOTHING  # sent when it is known to be there
+    stop = job.attempt.stop
+    if stop is None or job.attempt.submissions == 0:
+        return job, NOTHING
     job = changed(job, stop=stop.model_copy(update={"sent": event.time}))
-    return job, (Cancel(attempt.number, job.place.target, attempt.watched),)
+    return job, cancel(job)
+
+
+def cancel(job: JobRecord) -> tuple[Command, ...]:
+    """Have what may be there of the newest attempt stopped."""
+    attempt = job.attempt
+    return (Cancel(attempt.number, job.place.target),) if attempt.submissions else NOTHING
 
 
 # ---- ends
@@ -231,10 +238,12 @@ def _onward(job: JobRecord, event: Event) -> JobRecord:
     return begin(job, event, place, reason)
 
 
-def refused_for_good(job: JobRecord, event: Event, reason: str) -> JobRecord:
+def refused_for_good(job: JobRecord, event: Event, reason: str) -> Step:
     """Its target never takes it: the next one does, or the job has failed."""
+    # An earlier submission that was not found must not start after all.
+    commands = cancel(job) if job.attempt.submissions > 1 else NOTHING
     job, _ = end(job, event, JobState.FAILED, reason)
-    return _onward(job, event)
+    return _onward(job, event), commands
 
 
 def end_by(job: JobRecord, event: Event, record: ResultRecord) -> Step:

@@ -220,11 +220,13 @@ class Find:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Stop it: this id, or all of the job's name if None. What comes of it is seen by polls."""
+    """Stop it, all that there is of it, and keep it from starting if it comes later.
+
+    What comes of that is seen by polls.
+    """
 
     attempt: int
     target: str
-    native_id: str | None
 
 
 @dataclass(frozen=True, slots=True)

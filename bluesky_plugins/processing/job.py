@@ -122,7 +122,7 @@ class Attempt(Noun):
 
     @property
     def watched(self) -> str | None:
-        """The scheduler's id to poll and to cancel; None: all that has the job's name.
+        """The scheduler's id to poll; None: whatever of this attempt has the job's name.
 
         What was submitted more than once may be there more than once.
         """

@@ -23,6 +23,7 @@ from bluesky_plugins.processing.attempts import (
     Step,
     adopt,
     begin,
+    cancel,
     changed,
     defer,
     doubt,
@@ -119,7 +120,7 @@ def outstanding(job: JobRecord) -> Step:
     attempt = job.attempt
     commands: list[Command] = []
     if attempt.stop is not None and attempt.state in UNDER_WAY:
-        commands.append(Cancel(attempt.number, job.place.target, attempt.watched))
+        commands.append(Cancel(attempt.number, job.place.target))
     if attempt.doubt is not None or job.retry is not None:
         commands.append(Find(attempt.number, job.place.target))
     if attempt.state is JobState.SUCCEEDED and job.result and job.published is None:
@@ -187,10 +188,10 @@ def _after_its_end(rules: Rules, job: JobRecord, event: AboutAnAttempt) -> Step:
     attempt = job.attempts[event.attempt - 1]
     target = job.places[attempt.place].target
     match event:
-        case Submitted(native_id=native_id) if attempt.record is None:
+        case Submitted() if attempt.record is None:
             # It was given up as not there, and is there: it must not start now.
             job = tell(job, event, f"attempt {attempt.number} came late into the queue of {target}")
-            return job, (Cancel(attempt.number, target, native_id),)
+            return job, (Cancel(attempt.number, target),)
         case Observed(observation=observation) if observation.record is not None:
             return kept_late(job, event, event.attempt, observation.record), NOTHING
         case Searched(found=found) if job.retry is not None and _is_newest(job, event.attempt):
@@ -227,7 +228,7 @@ def _not_taken(rules: Rules, job: JobRecord, event: Refused | NotSent | Doubtful
     if attempt.stop is not None:
         return end(job, event, JobState.CANCELLED, attempt.stop.text)
     if isinstance(event, Refused) and event.permanent:
-        return refused_for_good(job, event, event.reason), NOTHING
+        return refused_for_good(job, event, event.reason)
     return defer(rules, job, event, event.reason), NOTHING
 
 
@@ -245,7 +246,8 @@ def _searched(rules: Rules, job: JobRecord, event: Event, found: tuple[Found, ..
     if searches < rules.doubt_searches or event.time - attempt.doubt < rules.doubt_s:
         return job, NOTHING
     if attempt.stop is not None:
-        return end(job, event, JobState.CANCELLED, attempt.stop.text)
+        job, _ = end(job, event, JobState.CANCELLED, attempt.stop.text)
+        return job, cancel(job)
     waited = event.time - attempt.doubt
     target = job.place.target
     return submit(job, event, f"not found on {target} for {waited:.0f} s: given to it again")
@@ -283,7 +285,7 @@ def _tick(rules: Rules, job: JobRecord, event: Event) -> Step:
         if now - attempt.stop.sent < rules.stop_s:
             return job, NOTHING
         job = changed(job, stop=attempt.stop.model_copy(update={"sent": now}))
-        return job, (Cancel(attempt.number, job.place.target, attempt.watched),)
+        return job, (Cancel(attempt.number, job.place.target),)
     return _expected(job, event, 0.0)
 
 
@@ -297,9 +299,10 @@ def _expected(job: JobRecord, event: Event, seconds: float) -> Step:
         return job, NOTHING
     text = f"its wait of {wait:.0f} s is longer than the {limit:.0f} s that its recipe allows"
     if attempt.state in WAITING:
-        # Not handed over, so there is nothing to be stopped and confirmed.
-        job, _ = order_stop(job, event, StopReason.MOVE, text)
-        return end(job, event, JobState.CANCELLED, text)
+        # Its target has not taken it, so there is no end to be confirmed.
+        job, commands = order_stop(job, event, StopReason.MOVE, text)
+        job, _ = end(job, event, JobState.CANCELLED, text)
+        return job, commands
     if attempt.state is JobState.QUEUED:
         return order_stop(job, event, StopReason.MOVE, text)
     return job, NOTHING
@@ -326,7 +329,8 @@ def _cancel(job: JobRecord, event: CancelRequested) -> Step:
     job = job.model_copy(update={"cancel": _asked(event)})
     text = _sentence("cancelled", event)
     if attempt.state in WAITING:
-        return end(job, event, JobState.CANCELLED, text)
+        job, _ = end(job, event, JobState.CANCELLED, text)
+        return job, cancel(job)
     return order_stop(job, event, StopReason.CANCEL, text)
 
 
@@ -343,7 +347,7 @@ def _retry(job: JobRecord, event: RetryRequested) -> Step:
     job = tell(changed(job, sought=event.time), event, f"{text}; looked for first")
     target = job.place.target
     return job, (
-        Cancel(attempt.number, target, attempt.watched),
+        Cancel(attempt.number, target),
         Find(attempt.number, target),
     )
 
@@ -356,7 +360,7 @@ def _searched_for_retry(job: JobRecord, event: Event, found: tuple[Found, ...]) 
     attempt = job.attempt
     if any(not one.state.final for one in found):
         job = tell(job, event, "to be tried again, but the lost attempt is still there")
-        return job, (Cancel(attempt.number, job.place.target, attempt.watched),)
+        return job, (Cancel(attempt.number, job.place.target),)
     place = next_place(job, 0)
     if place is None or job.retry is None or event.time <= job.retry.time:
         return job, NOTHING

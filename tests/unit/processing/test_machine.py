@@ -247,12 +247,12 @@ def test_in_doubt_a_refusal_decides_nothing() -> None:
     assert one.job.state is JobState.SUBMITTING
 
 
-def test_what_was_submitted_twice_is_polled_and_cancelled_by_its_name() -> None:
+def test_what_was_submitted_twice_is_not_polled_by_one_id() -> None:
     one = submitting()
     one.tell(doubtful(2), searched(3), searched(30))
     one.tell(ev.Submitted(time=T + 31, attempt=1, native_id="18"))
     assert one.job.attempt.watched is None
-    assert one.tell(ev.CancelRequested(time=T + 40)) == [ev.Cancel(1, "slurm", None)]
+    assert one.tell(ev.CancelRequested(time=T + 40)) == [ev.Cancel(1, "slurm")]
 
 
 def test_an_entry_of_an_earlier_attempt_is_not_found_as_this_one() -> None:
@@ -284,6 +284,19 @@ def test_a_permanent_refusal_goes_on_to_the_next_target() -> None:
     assert one.job.place.target == "local"
     assert one.job.reason == "goes on to local: Invalid partition"
     assert one.tell(ev.Admitted(time=T + 3)) == [ev.Submit(2, 1, "local")]
+
+
+def test_what_may_be_there_of_a_refused_attempt_is_kept_from_starting() -> None:
+    one = submitting("slurm", "local")
+    one.tell(doubtful(2), searched(3), searched(30))
+    assert one.tell(refused(31, submission=2)) == [ev.Cancel(1, "slurm")]
+    assert one.job.place.target == "local"
+
+
+def test_what_was_deferred_is_kept_from_starting_when_it_is_cancelled() -> None:
+    one = submitting()
+    one.tell(refused(permanent=False))
+    assert one.tell(ev.CancelRequested(time=T + 9)) == [ev.Cancel(1, "slurm")]
 
 
 def test_a_full_target_defers_and_nothing_is_dropped() -> None:
@@ -359,7 +372,7 @@ def test_a_job_that_no_place_can_take_fails_before_any_submission() -> None:
 def test_who_waits_longer_than_allowed_moves_when_the_cancellation_is_confirmed() -> None:
     one = queued("slurm", "local", wait_s=60.0)
     assert one.tell(ev.Tick(time=T + 60)) == []
-    assert one.tell(ev.Tick(time=T + 61)) == [ev.Cancel(1, "slurm", "17")]
+    assert one.tell(ev.Tick(time=T + 61)) == [ev.Cancel(1, "slurm")]
     assert one.job.attempt.number == 1
     one.tell(seen(62, observation("cancelled")))
     assert (one.job.attempt.number, one.job.place.target) == (2, "local")
@@ -569,7 +582,7 @@ def test_a_requeue_does_not_take_the_state_back() -> None:
 def test_running_without_a_heartbeat_is_stopped_and_then_lost() -> None:
     one = running()
     stale = observation("running", heartbeat=300.0)
-    assert one.tell(seen(9, stale)) == [ev.Cancel(1, "slurm", "17")]
+    assert one.tell(seen(9, stale)) == [ev.Cancel(1, "slurm")]
     assert one.job.state is JobState.RUNNING
     gone(one, 20)
     assert one.job.state is JobState.LOST
@@ -615,7 +628,7 @@ def test_running_without_ever_a_heartbeat_is_stopped_too() -> None:
     one = queued()
     assert one.tell(seen(3, observation("running"))) == []
     assert one.tell(seen(302, observation("running"))) == []
-    assert one.tell(seen(303, observation("running"))) == [ev.Cancel(1, "slurm", "17")]
+    assert one.tell(seen(303, observation("running"))) == [ev.Cancel(1, "slurm")]
 
 
 def test_an_entry_of_an_earlier_attempt_does_not_keep_this_one_alive() -> None:
@@ -656,27 +669,27 @@ def test_a_waiting_job_is_cancelled_at_once() -> None:
 
 def test_a_running_job_is_cancelled_when_that_is_confirmed() -> None:
     one = running()
-    assert one.tell(ev.CancelRequested(time=T + 9)) == [ev.Cancel(1, "slurm", "17")]
+    assert one.tell(ev.CancelRequested(time=T + 9)) == [ev.Cancel(1, "slurm")]
     assert one.job.state is JobState.RUNNING
     assert one.tell(ev.CancelRequested(time=T + 10)) == []
-    assert one.tell(ev.Tick(time=T + 24)) == [ev.Cancel(1, "slurm", "17")]
+    assert one.tell(ev.Tick(time=T + 24)) == [ev.Cancel(1, "slurm")]
     stopped = record(one.job, reason=EndReason.CANCELLED, exit_code=None)
     one.tell(seen(25, Observation(record=stopped)))
     assert one.job.state is JobState.CANCELLED
 
 
-def test_a_cancel_during_submission_is_sent_when_the_id_is_known() -> None:
+def test_a_cancel_during_submission_is_sent_at_once_and_when_it_is_there() -> None:
     one = submitting()
-    assert one.tell(ev.CancelRequested(time=T + 2)) == []
+    assert one.tell(ev.CancelRequested(time=T + 2)) == [ev.Cancel(1, "slurm")]
     submitted = ev.Submitted(time=T + 3, attempt=1, native_id="17")
-    assert one.tell(submitted) == [ev.Cancel(1, "slurm", "17")]
+    assert one.tell(submitted) == [ev.Cancel(1, "slurm")]
 
 
 def test_a_cancel_in_doubt_ends_it_when_nothing_is_found() -> None:
     one = submitting()
     one.tell(doubtful(2), ev.CancelRequested(time=T + 3), searched(4))
     assert one.job.state is JobState.SUBMITTING
-    assert one.tell(searched(30)) == []
+    assert one.tell(searched(30)) == [ev.Cancel(1, "slurm")]
     assert one.job.state is JobState.CANCELLED
 
 
@@ -684,14 +697,14 @@ def test_what_comes_into_the_queue_after_its_end_is_cancelled() -> None:
     one = submitting()
     one.tell(doubtful(2), ev.CancelRequested(time=T + 3), searched(4), searched(30))
     late = ev.Submitted(time=T + 31, attempt=1, native_id="17")
-    assert one.tell(late) == [ev.Cancel(1, "slurm", "17")]
+    assert one.tell(late) == [ev.Cancel(1, "slurm")]
     assert one.job.state is JobState.CANCELLED
 
 
 def test_a_cancel_stands_over_a_move() -> None:
     one = queued("slurm", "local", wait_s=60.0)
     one.tell(ev.Tick(time=T + 61))
-    assert one.tell(ev.CancelRequested(time=T + 62, by="ana")) == [ev.Cancel(1, "slurm", "17")]
+    assert one.tell(ev.CancelRequested(time=T + 62, by="ana")) == [ev.Cancel(1, "slurm")]
     one.tell(seen(63, observation("cancelled")))
     assert (one.job.state, one.job.attempt.number) == (JobState.CANCELLED, 1)
 
@@ -730,10 +743,10 @@ def test_a_lost_job_is_tried_again_only_when_it_is_certainly_gone() -> None:
     one = running()
     gone(one, 40)
     commands = one.tell(ev.RetryRequested(time=T + 100, by="ana"))
-    assert commands == [ev.Cancel(1, "slurm", "17"), ev.Find(1, "slurm")]
+    assert commands == [ev.Cancel(1, "slurm"), ev.Find(1, "slurm")]
     assert one.tell(searched(99)) == []
     assert one.job.attempt.number == 1
-    assert one.tell(searched(101, found("running"))) == [ev.Cancel(1, "slurm", "17")]
+    assert one.tell(searched(101, found("running"))) == [ev.Cancel(1, "slurm")]
     assert one.job.attempt.number == 1
     assert one.tell(ev.Tick(time=T + 106)) == [ev.Find(1, "slurm")]
     one.tell(searched(107, found("cancelled")))
@@ -771,7 +784,7 @@ def test_a_late_record_of_an_earlier_attempt_does_not_touch_the_newest() -> None
 def test_an_order_to_stop_is_given_again_after_a_crash() -> None:
     one = running()
     one.tell(ev.CancelRequested(time=T + 9))
-    assert one.tell(ev.Recovered(time=T + 10)) == [ev.Cancel(1, "slurm", "17")]
+    assert one.tell(ev.Recovered(time=T + 10)) == [ev.Cancel(1, "slurm")]
 
 
 def test_a_result_that_did_not_go_out_goes_out_after_a_crash() -> None:

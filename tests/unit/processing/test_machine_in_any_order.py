@@ -51,6 +51,7 @@ class World:
 
     entries: list[Entry] = field(default_factory=list)
     claims: set[int] = field(default_factory=set)
+    cancelled: set[int] = field(default_factory=set)
     starts: list[int] = field(default_factory=list)
     records: dict[int, ResultRecord] = field(default_factory=dict)
     beats: dict[int, float] = field(default_factory=dict)
@@ -65,6 +66,9 @@ class World:
         return any(one.attempt == attempt and one.state in ALIVE for one in self.entries)
 
     def start(self, entry: Entry, now: float) -> None:
+        if entry.attempt in self.cancelled:
+            entry.state = JobState.CANCELLED  # it found the mark, and did nothing
+            return
         if entry.attempt in self.claims:
             entry.state = JobState.SUCCEEDED  # it found the claim, and did nothing
             return
@@ -238,10 +242,11 @@ class AnyOrder(RuleBasedStateMachine):
                 self.answers.append(ev.Refused(**about, reason="no partition", permanent=True))
 
     def carry_out_cancel(self, cancel: ev.Cancel) -> None:
+        self.world.cancelled.add(cancel.attempt)
         for entry in self.world.entries:
-            named = cancel.native_id in (None, entry.native_id)
-            if not named or entry.target != cancel.target or entry.state not in ALIVE:
+            if entry.attempt != cancel.attempt or entry.state not in ALIVE:
                 continue
+            assert entry.target == cancel.target
             if entry.works:
                 self.write_record(entry, EndReason.CANCELLED)
             entry.state, entry.works = JobState.CANCELLED, False
