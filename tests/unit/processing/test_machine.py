@@ -795,6 +795,13 @@ def test_a_result_that_did_not_go_out_goes_out_after_a_crash() -> None:
     assert one.tell(ev.Recovered(time=T + 12)) == []
 
 
+def test_a_doubt_is_still_a_doubt_after_a_crash() -> None:
+    one = submitting()
+    one.tell(doubtful())
+    assert one.tell(ev.Recovered(time=T + 3)) == [ev.Find(1, "slurm")]
+    assert one.job.attempt.doubt == T + 2
+
+
 def test_events_about_attempts_that_never_were_change_nothing() -> None:
     one = queued()
     before = one.job

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,8 +34,6 @@ recipes:
 
 def one(**changes: Any) -> str:
     """A file with one recipe, as YAML, which takes JSON."""
-    import json
-
     return json.dumps({"recipes": [{"name": "r", "argv": ["/bin/x"], **changes}]})
 
 
@@ -49,6 +50,13 @@ def test_a_file_with_all_that_a_recipe_can_say() -> None:
     assert recipe.when.start["plan_name"].any_of == ("scan", "adaptive_scan")
     assert recipe.result is not None
     assert recipe.result.file == "numbers.json"
+
+
+def test_the_recipe_of_the_how_to_is_one() -> None:
+    page = Path(__file__).parents[3] / "docs" / "how-to" / "write-a-recipe.md"
+    (text,) = re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)
+    (recipe,) = read_recipes(text)
+    assert recipe.name == "focus"
 
 
 def test_an_empty_file_has_no_recipes() -> None:
