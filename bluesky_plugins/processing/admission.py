@@ -42,7 +42,7 @@ def admissions(jobs: Iterable[JobRecord], limits: Mapping[str, int], now: float)
     closed: dict[str, str] = {
         job.place.target: f"{job.place.target} is being asked again, with one job"
         for job in live
-        if job.state is JobState.SUBMITTING and _asks_again(job)
+        if job.state is JobState.SUBMITTING and job.attempt.refusals > 0
     }
     verdicts: list[Admission] = []
     for job in live:
@@ -52,10 +52,6 @@ def admissions(jobs: Iterable[JobRecord], limits: Mapping[str, int], now: float)
             if held is None:
                 under_way[job.place.target] += 1
     return verdicts
-
-
-def _asks_again(job: JobRecord) -> bool:
-    return job.attempt.refusals > 0 or job.attempt.doubt is not None
 
 
 def _held(

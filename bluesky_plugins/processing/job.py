@@ -38,6 +38,7 @@ __all__ = [
     "StopReason",
     "Subject",
     "key_of",
+    "lasting",
     "submission_of",
 ]
 
@@ -162,7 +163,7 @@ class JobRecord(Noun):
     retry: Asked | None = None
     published: float | None = Field(None, description="when its result went out")
     announced: int = Field(0, ge=0, description="changes that went out on the jobs topic")
-    revision: int = Field(0, ge=0, description="rises with every stored change")
+    revision: int = Field(0, ge=0, description="rises with all that must be stored")
 
     @property
     def attempt(self) -> Attempt:
@@ -208,6 +209,26 @@ def key_of(
     if subject.run and subject.batch_count is not None:
         parameters = {**parameters, "$batch_count": subject.batch_count}
     return job_key(subject.uid, recipe, version, parameters, fresh)
+
+
+# What changes with every poll and search, and where it starts.
+_COUNTERS: dict[str, Any] = {
+    "failed_polls": 0,
+    "polled": None,
+    "silent_polls": 0,
+    "silent_since": None,
+    "sought": None,
+    "searched": None,
+    "searches": 0,
+}
+
+
+def lasting(job: JobRecord) -> JobRecord:
+    """The job without its counters of polls and searches, which a crash may set back."""
+    stop = job.attempt.stop
+    stop = None if stop is None else stop.model_copy(update={"sent": stop.since})
+    attempt = job.attempt.model_copy(update={**_COUNTERS, "stop": stop})
+    return job.model_copy(update={"attempts": (*job.attempts[:-1], attempt)})
 
 
 def submission_of(job: JobRecord, attempt: int) -> Submission:

@@ -1,7 +1,8 @@
 """The life of a job as a pure machine: `step(rules, job, event) -> (job, commands)`.
 
-No clock, no I/O. The shell stores the job that comes out before it carries the commands out,
-and tells what came of them as events; after a crash `Recovered` brings up what was under way.
+No clock, no I/O. The shell stores the job that comes out, if its revision rose, before it
+carries the commands out, and tells what came of them as events; after a crash `Recovered`
+brings up what was under way.
 Events may come twice, late, in any order, or never. What holds in all of that:
 
 - a submission is written down before it is done, and one with an unknown outcome is looked
@@ -59,7 +60,7 @@ from bluesky_plugins.processing.events import (
     Submitted,
     Tick,
 )
-from bluesky_plugins.processing.job import Asked, Attempt, Change, JobRecord, StopReason
+from bluesky_plugins.processing.job import Asked, Attempt, Change, JobRecord, StopReason, lasting
 from bluesky_plugins.processing.model import Found, JobState
 from bluesky_plugins.processing.observing import kept_late, observed
 
@@ -106,7 +107,7 @@ def step(rules: Rules, job: JobRecord, event: Event) -> Step:
     new, commands = _step(rules, job, event)
     if len(new.history) > len(job.history):
         commands = (*commands, Announce(new.announced))
-    if new != job:
+    if new is not job and lasting(new) != lasting(job):
         new = new.model_copy(update={"revision": job.revision + 1})
     return new, commands
 

@@ -130,6 +130,17 @@ def test_the_revision_rises_with_a_change_and_only_then() -> None:
     assert one.job.revision == before + 1
 
 
+def test_a_poll_without_news_need_not_be_stored() -> None:
+    one = running()
+    before = one.job.revision
+    one.tell(seen(4, observation("running", heartbeat=2.0)), seen(40, GONE))
+    one.tell(ev.PollFailed(time=T + 50, reason="stopped"))
+    assert one.job.attempt.failed_polls == 1
+    assert one.job.revision == before
+    one.tell(ev.CancelRequested(time=T + 60), ev.Tick(time=T + 80))
+    assert one.job.revision == before + 1
+
+
 def test_a_stored_job_comes_back_from_its_json() -> None:
     one = running()
     one.tell(seen(9, Observation(record=record(one.job))))

@@ -94,6 +94,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.answers: list[ev.Event] = []
         self.published: list[tuple[int, float]] = []
         self.job = accept(unaccepted(("slurm", "local"), wait_s=60.0, time=self.now))
+        self.stored = self.job
 
     # ---- our side
 
@@ -118,7 +119,10 @@ class AnyOrder(RuleBasedStateMachine):
             if len(after.attempts) > len(before.attempts):
                 assert not self.world.alive(attempt.number), "the last attempt is still there"
         assert after.history[: len(before.history)] == before.history
-        assert after == before or after.revision == before.revision + 1
+        if after.revision != before.revision:
+            assert after.revision == before.revision + 1
+            self.stored = after
+        assert (after.state, after.history) == (self.stored.state, self.stored.history)
 
     def tick(self) -> float:
         self.now += 0.001
@@ -154,12 +158,11 @@ class AnyOrder(RuleBasedStateMachine):
     @rule()
     def we_crash(self) -> None:
         """All commands and answers under way are lost; the stored job is taken up."""
-        self.commands, self.answers = [], []
+        self.commands, self.answers, self.job = [], [], self.stored
         self.tell(ev.Recovered(time=self.tick()))
 
     @rule()
-    def we_stored_less_than_we_did(self) -> None:
-        """A stored job comes back from its own JSON."""
+    def what_is_stored_comes_back(self) -> None:
         assert JobRecord.model_validate_json(self.job.model_dump_json()) == self.job
 
     @rule(what=st.sampled_from(["nothing"] * 6 + ["cancel", "retry", "retry"]))
@@ -379,5 +382,5 @@ class AnyOrder(RuleBasedStateMachine):
                 self.tell(replace(answer, time=self.tick()))
 
 
-AnyOrder.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+AnyOrder.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 TestAnyOrder = AnyOrder.TestCase
