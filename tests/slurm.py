@@ -53,7 +53,7 @@ SwitchType=switch/none
 ReturnToService=2
 MinJobAge={min_job_age}
 KillWait=5
-MessageTimeout=3
+MessageTimeout=6
 SlurmdParameters=config_overrides
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=1,bf_interval=1
 StateSaveLocation={folder}/state
