@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from bluesky_plugins.processing.admission import Admission, admissions
 from bluesky_plugins.processing.arguments import trigger_argv
 from bluesky_plugins.processing.beamtime import Beamtime, BeamtimeError
 from bluesky_plugins.processing.beamtime_files import checked_key, find_beamtime
+from bluesky_plugins.processing.command_runner import LocalRunner
 from bluesky_plugins.processing.documents import FileRecord, RunDocuments
 from bluesky_plugins.processing.job import Attempt, Change, JobRecord, Place, Subject, submission_of
+from bluesky_plugins.processing.local import LocalLimits, LocalScheduler
 from bluesky_plugins.processing.machine import Rules, accept, outstanding, step, story
 from bluesky_plugins.processing.model import (
     EndReason,
@@ -22,8 +26,18 @@ from bluesky_plugins.processing.model import (
     job_key,
 )
 from bluesky_plugins.processing.observing import to_poll
+from bluesky_plugins.processing.openssh import OpensshRunner
 from bluesky_plugins.processing.paths import PathError, PathMapper, PathPolicy, PathRule
 from bluesky_plugins.processing.placing import Target, job_of, person_job
+from bluesky_plugins.processing.ports import (
+    AttemptRef,
+    CommandRunner,
+    Completed,
+    Fault,
+    Scheduler,
+    SubmitRefused,
+    TransportError,
+)
 from bluesky_plugins.processing.recipe import (
     After,
     Condition,
@@ -34,25 +48,38 @@ from bluesky_plugins.processing.recipe import (
     read_recipes,
 )
 from bluesky_plugins.processing.recipes import Decision, Ending, Verdict, evaluate
+from bluesky_plugins.processing.slurm import SlurmScheduler
 from bluesky_plugins.processing.templates import ArgumentError
+
+if TYPE_CHECKING:
+    from bluesky_plugins.processing.ssh import AsyncsshRunner
 
 __all__ = [
     "Admission",
     "After",
     "ArgumentError",
+    "AsyncsshRunner",
     "Attempt",
+    "AttemptRef",
     "Beamtime",
     "BeamtimeError",
     "Change",
+    "CommandRunner",
+    "Completed",
     "Condition",
     "Decision",
     "EndReason",
     "Ending",
+    "Fault",
     "FileRecord",
     "Found",
     "JobRecord",
     "JobState",
+    "LocalLimits",
+    "LocalRunner",
+    "LocalScheduler",
     "Observation",
+    "OpensshRunner",
     "OutputFile",
     "PathError",
     "PathMapper",
@@ -67,9 +94,13 @@ __all__ = [
     "ResultSpec",
     "Rules",
     "RunDocuments",
+    "Scheduler",
+    "SlurmScheduler",
     "Subject",
     "Submission",
+    "SubmitRefused",
     "Target",
+    "TransportError",
     "Verdict",
     "When",
     "accept",
@@ -88,3 +119,12 @@ __all__ = [
     "to_poll",
     "trigger_argv",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # asyncssh is an extra.
+    if name == "AsyncsshRunner":
+        from bluesky_plugins.processing.ssh import AsyncsshRunner
+
+        return AsyncsshRunner
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,6 +16,7 @@ from bluesky_plugins.testing.suggestions import (
     make_suggestion,
     make_waiting,
 )
+from bluesky_plugins.testing.targets import FakeScheduler, Outcome
 
 __all__ = [
     "Bench",
@@ -24,11 +25,13 @@ __all__ = [
     "FakeProducer",
     "FakeReader",
     "FakeRecommender",
+    "FakeScheduler",
     "FakeSuggestions",
     "MemoryDocumentStore",
     "MemoryLetterBox",
     "MemoryLog",
     "MemorySource",
+    "Outcome",
     "batches",
     "composed_event",
     "composed_run",
