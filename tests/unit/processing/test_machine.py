@@ -583,6 +583,16 @@ def test_a_record_after_lost_is_kept_and_lost_stays() -> None:
     assert one.job.published is None
 
 
+def test_the_record_that_decided_an_end_is_not_late_when_it_is_seen_again() -> None:
+    one = running()
+    decided = Observation(record=record(one.job, exit_code=1))
+    one.tell(seen(9, decided))
+    lines = len(one.job.history)
+    one.tell(seen(10, decided))
+    assert one.job.attempt.late_record is None
+    assert len(one.job.history) == lines
+
+
 def test_a_requeue_does_not_take_the_state_back() -> None:
     one = running()
     one.tell(seen(9, observation("queued")))
