@@ -52,7 +52,7 @@ TEST = f'{BATCH} | TZ=UTC "$@"'
 REPORT = f'{CHECK}f=$2; shift 2; exec "$@" "$f"'
 # Only a submission makes the working folder, and nothing above it: a file system that is not
 # mounted must not look like one on which no attempt has left a record.
-MAKE = '[ -d "$3" ] || mkdir "$3" || exit; '
+MAKE = '[ -d "$3" ] || mkdir "$3" 2> /dev/null || [ -d "$3" ] || mkdir "$3" || exit; '
 INSTALL = (
     'cd "$3" && mkdir -p "${2%/*}" && cat > "$2.$$" '
     '&& [ "$(sha256sum < "$2.$$")" = "$1  -" ] && mv -f "$2.$$" "$2"'

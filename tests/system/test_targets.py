@@ -335,6 +335,48 @@ async def test_a_lost_reply_is_found_and_a_blind_repeat_does_no_work(
     assert len((await target.find([job.key]))[job.key]) == 2
 
 
+ANY_FAULT = """
+case $(($(od -An -N1 -tu1 /dev/urandom) % 4)) in
+    0) cat > /dev/null; echo "sbatch: error: Socket timed out" >&2; exit 1;;
+    1) /usr/bin/sbatch "$@" > /dev/null; kill -9 $$;;
+    2) /usr/bin/sbatch "$@" > /dev/null; echo "sbatch: error: Zero Bytes were transmitted" >&2
+       exit 1;;
+    *) exec /usr/bin/sbatch "$@";;
+esac
+"""
+
+
+async def test_whatever_happens_to_submissions_no_attempt_works_twice(
+    site: SlurmSite, tmp_path: Path
+) -> None:
+    target = scheduler(site)
+    site.stand_in("sbatch", ANY_FAULT)
+    counts = [tmp_path / f"count{number}" for number in range(24)]
+    jobs, doubts = [counted(count) for count in counts], []
+
+    async def submitted_blindly(job: Submission) -> None:
+        while True:
+            try:
+                await target.submit(job)
+            except TransportError as error:
+                doubts.append(error.doubtful)
+            else:
+                return
+
+    await asyncio.gather(*(submitted_blindly(job) for job in jobs))
+
+    async def all_ended() -> bool:
+        seen = await target.poll([(job.key, 1, None) for job in jobs])
+        found = await target.find([job.key for job in jobs])
+        ended = all(one.state.final for rows in found.values() for one in rows)
+        return ended and all(one.record for one in seen.values())
+
+    await until(all_ended, "all have ended, and each has its record")
+    assert [count.read_text() for count in counts] == ["x"] * 24
+    assert doubts
+    assert all(doubts)
+
+
 async def test_another_file_in_the_wrapper_s_place_is_not_run(
     site: SlurmSite, tmp_path: Path
 ) -> None:
