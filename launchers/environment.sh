@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Sourced by the launchers: makes .venv in the clone from the lock file, once, and uses it.
+# In an image of image_builders it uses the environment of the image.
 # Needs Python 3.11, 3.12 or 3.13 with venv; nothing else, no root.
 
 bp_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -48,6 +49,11 @@ bp_make_environment() {
     echo "$stamp" > "$venv/.made-from"
 }
 
-bp_make_environment || exit 1
-PATH="$bp_root/.venv/bin:$PATH"
+# In an image the environment is there, and the launchers lie alone beside it.
+if [ -x /opt/venv/bin/bluesky-plugins ] && [ ! -e "$bp_root/setup.cfg" ]; then
+    PATH="/opt/venv/bin:$PATH"
+else
+    bp_make_environment || exit 1
+    PATH="$bp_root/.venv/bin:$PATH"
+fi
 export PATH

@@ -1,6 +1,23 @@
 #!/usr/bin/env bash
-# Resolve setup.cfg anew into requirements.lock: exact versions with hashes, no host names.
+# Resolve setup.cfg anew into requirements.lock: exact versions with hashes, no host names. Then
+# what each image needs of it, into image_builders/NAME.lock: the same versions, fewer packages.
+#
+#   bash launchers/lock.sh            # all
+#   bash launchers/lock.sh --images   # the images' alone
 set -euo pipefail
 cd "$(dirname "$0")/.."
-exec .venv/bin/uv pip compile --universal --generate-hashes --python-version 3.11 --extra all \
-    --custom-compile-command 'bash launchers/lock.sh' "$@" setup.cfg -o requirements.lock
+
+compile() {
+    .venv/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+        --custom-compile-command 'bash launchers/lock.sh' "$@"
+}
+
+if [ "${1:-}" = --images ]; then
+    shift
+else
+    compile "$@" --extra all setup.cfg -o requirements.lock
+fi
+compile --constraint requirements.lock --extra profile setup.cfg -o image_builders/bluesky.lock
+for source in image_builders/*.in; do
+    compile --constraint requirements.lock "$source" -o "${source%.in}.lock"
+done

@@ -208,10 +208,13 @@ def _add_commands(app: FastAPI) -> None:
 
 
 def _add_operation(app: FastAPI) -> None:
-    @app.get("/healthz", summary="Whether the service works; needs no key")
+    @app.get(
+        "/healthz",
+        summary="Whether the service works, `ok`, and whether its loop turns, `alive`; no key",
+    )
     def healthz(door: Annotated[Door, Depends(_door_of)]) -> JSONResponse:
         health = dict(door.health())
-        well = bool(health["kafka"] and health["mongo"] and health["ready"])
+        well = all(health[part] for part in ("kafka", "mongo", "ready", "alive"))
         return JSONResponse({"ok": well, **health}, 200 if well else 503)
 
     @app.get("/metrics", summary="Prometheus metrics")

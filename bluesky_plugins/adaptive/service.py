@@ -51,6 +51,8 @@ BUSY_SECONDS = 0.001
 TICK_SECONDS = 0.5
 STOP_SECONDS = 3.0
 RETRY_SECONDS = 0.5
+# A turn of the loop waits for a server this long at most; after it the loop hangs by itself.
+STUCK_SECONDS = 30.0
 # Records that wait for MongoDB, and messages read before it is known what stands.
 BACKLOG = 20_000
 EARLY = 5_000
@@ -105,6 +107,7 @@ class RecommenderService:
         self._early: list[Message] = []
         self._writes: list[Write] = []
         self._ticked = 0.0
+        self._turned = time.monotonic()
         self._marked = False
         self._paused = False
         self._failure: BaseException | None = None
@@ -171,10 +174,13 @@ class RecommenderService:
             "mongo": self.writer.healthy,
             "ready": self._ready is None,
             "backlog": self.writer.backlog,
+            # Whether the loop itself is well, whatever the servers do.
+            "alive": time.monotonic() - self._turned < STUCK_SECONDS,
         }
 
     def _make_topics(self) -> bool:
         while not self._stopping.is_set():
+            self._turned = time.monotonic()
             try:
                 make_topics(self.settings)
                 return True
@@ -206,6 +212,7 @@ class RecommenderService:
     # ---- one turn of the loop
 
     def _turn(self) -> None:
+        self._turned = time.monotonic()
         busy = self.keeper.busy or self._outgoing.waiting or not self._caught_up
         self._hear(BUSY_SECONDS if busy else 0.0)
         messages = self._consumer.poll(AT_ONCE, 0.0 if busy else IDLE_SECONDS)

@@ -23,6 +23,7 @@ COMMANDS = {
     "down": "stack",
     "status": "stack",
     "doctor": "doctor",
+    "healthy": "healthy",
     "demo": "demo",
     "recorder": "services",
     "recommender": "services",

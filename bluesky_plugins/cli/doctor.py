@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from bluesky_plugins.cli.liveness import ask_http, read_pv
 from bluesky_plugins.cli.stack import stack_status
 from bluesky_plugins.cli.stack_parts import external_servers, part_addresses
 from bluesky_plugins.embedded import Stack, StackError, StateFolder, tail
@@ -21,6 +22,13 @@ from bluesky_plugins.settings import ConfigurationError, Settings, load_settings
 __all__ = ["Finding", "doctor", "findings"]
 
 TIMEOUT = 3.0
+SETTING_OF = {"kafka": "kafka.bootstrap_servers", "mongo": "mongo.uri", "redis": "redis.url"}
+# What else keeps a client out.
+DOOR_OF = {
+    "kafka": "is security.protocol in kafka.producer_config what this listener wants",
+    "mongo": "are user and password in it right, and percent-encoded",
+    "redis": "is the password in it right, and percent-encoded",
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ Check = Callable[[Settings], Finding]
 
 
 def findings(settings: Settings, folder: StateFolder) -> dict[str, Finding]:
-    """Look at every server and service, one after the other, each for a few seconds at most.
+    """Look at every server and service, side by side, each for a few seconds at most.
 
     A queue that hangs after an outage of Redis is mended.
     """
@@ -55,37 +63,47 @@ def findings(settings: Settings, folder: StateFolder) -> dict[str, Finding]:
         "httpserver": lambda s: _http(s, s.http.queueserver_port, "/api/status"),
         "queueserver": _queue,
     }
-    found = {name: check(settings) for name, check in checks.items()}
+    elsewhere = not folder.stack_file.exists()
+    if elsewhere:
+        checks |= {"iocs": _iocs, "recorder": _recorder}
+    with ThreadPoolExecutor(len(checks)) as pool:
+        answers = {name: pool.submit(check, settings) for name, check in checks.items()}
+    found = {name: answer.result() for name, answer in answers.items()}
     for name in ("recommender", "httpserver", "queueserver"):
         found[name] = _with_log(found[name], name, folder)
-    return {**found, **_without_server(folder)}
+    return found if elsewhere else {**found, **_without_server(folder)}
 
 
 def _advice(name: str) -> str:
     if name in external_servers(load_settings(with_stack=False)):
-        return f"it is set by hand: is the address right, does {name} run there, is there a way?"
+        return (
+            f"{SETTING_OF[name]} is set by hand: is the address right, does {name} run there, is "
+            f"there a way, {DOOR_OF[name]}?"
+        )
+    if not StateFolder(state_dir()).stack_file.exists():
+        return (
+            "run `bluesky-plugins up`; where it runs elsewhere: does it run there, and is its "
+            "address in the settings right?"
+        )
     return "run `bluesky-plugins up`"
 
 
-def _lost(name: str, address: str, reason: object) -> Finding:
+def _lost(name: str, address: str | None, reason: object) -> Finding:
     return Finding(ok=False, address=address, problem=str(reason), advice=_advice(name))
 
 
 def _kafka(settings: Settings) -> Finding:
-    from confluent_kafka import KafkaException
-    from confluent_kafka.admin import AdminClient
+    from bluesky_plugins.messaging import MessagingError, broker_count
 
     address = settings.kafka.address
-    config = {**settings.kafka.producer_config, "bootstrap.servers": address}
     try:
-        metadata = AdminClient(config).list_topics(timeout=TIMEOUT)
-    except KafkaException as error:
-        return _lost("kafka", address, error.args[0].str())
+        brokers = broker_count(settings, TIMEOUT)
+    except (MessagingError, ConfigurationError) as error:
+        return _lost("kafka", address, error)
     # Kafka's protocol does not tell the broker's version; our own is known.
     own = "kafka" not in external_servers(load_settings(with_stack=False))
     version = _own_kafka_version() if own else None
-    brokers = f"brokers: {len(metadata.brokers)}"
-    return Finding(ok=True, address=address, version=version, detail=brokers)
+    return Finding(ok=True, address=address, version=version, detail=f"brokers: {brokers}")
 
 
 def _own_kafka_version() -> str:
@@ -99,12 +117,14 @@ def _topics(settings: Settings) -> Finding:
 
     try:
         counts = partition_counts(settings, TIMEOUT)
-    except MessagingError as error:
+    except (MessagingError, ConfigurationError) as error:
         return _lost("kafka", settings.kafka.address, error)
     missing = sorted(n for n, count in counts.items() if count is None)
     if missing:
         problem = f"not there: {', '.join(missing)}"
-        return Finding(ok=False, problem=problem, advice="run `bluesky-plugins up`, or make them")
+        return Finding(
+            ok=False, problem=problem, advice="run `bluesky-plugins doctor --make-topics`"
+        )
     other = {n: c for n, c in counts.items() if c != settings.kafka.partitions}
     if other:
         return Finding(
@@ -148,16 +168,9 @@ def _redis(settings: Settings) -> Finding:
 
 def _http(settings: Settings, port: int, path: str) -> Finding:
     address = f"{settings.http.host}:{port}"
-    connection = http.client.HTTPConnection(settings.http.host, port, timeout=TIMEOUT)
-    try:
-        key = settings.http.key()
-        headers = {"Authorization": f"ApiKey {key}"} if key else {}
-        connection.request("GET", path, headers=headers)
-        status = connection.getresponse().status
-    except (OSError, http.client.HTTPException, ConfigurationError) as error:
-        return _lost("http", address, error)
-    finally:
-        connection.close()
+    status, body = ask_http(settings, port, path, TIMEOUT)
+    if status is None:
+        return _lost("http", address, body)
     if status in (401, 403):
         advice = "is http.api_key or http.api_key_file the key that this server was started with?"
         return Finding(ok=False, address=address, problem="refuses the key", advice=advice)
@@ -175,6 +188,31 @@ def _queue(settings: Settings) -> Finding:
     if report.state in ("fine", "mended"):
         return Finding(ok=True, address=address, detail=f"{report.state}: {report.detail}")
     return _lost("queue", address, report.detail)
+
+
+def _iocs(settings: Settings) -> Finding:
+    """The IOCs of pods, or of a facility: by what they serve."""
+    addresses = settings.iocs.addresses
+    try:
+        for pv in ("motor.RBV", "camera:NumImages"):
+            read_pv(settings, f"{settings.iocs.prefix}{pv}", addresses, TIMEOUT)
+    except OSError as error:
+        return _lost("iocs", addresses, error)
+    return Finding(ok=True, address=addresses)
+
+
+def _recorder(settings: Settings) -> Finding:
+    """The recorders of pods, or of a facility: by the members of their consumer group."""
+    from bluesky_plugins.messaging import MessagingError, group_members
+
+    group = settings.recording.group_id
+    try:
+        members = group_members(settings, group, TIMEOUT)
+    except MessagingError as error:
+        return _lost("recorder", None, error)
+    if not members:
+        return _lost("recorder", None, f"the consumer group {settings.beamline}.{group} is empty")
+    return Finding(ok=True, detail=f"members of its group: {len(members)}")
 
 
 def _with_log(finding: Finding, name: str, folder: StateFolder) -> Finding:
@@ -201,13 +239,17 @@ def _without_server(folder: StateFolder) -> dict[str, Finding]:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def doctor(as_json: bool) -> None:
+@click.option("--make-topics", is_flag=True, help="Make the topics that are missing.")
+def doctor(as_json: bool, make_topics: bool) -> None:
     """Say of each server whether it is reachable, which version it is, what to do if not.
 
     A queue that hangs after an outage of Redis is mended.
     """
+    settings = load_settings()
+    if make_topics:
+        _make_topics(settings)
     try:
-        found = findings(load_settings(), StateFolder(state_dir()))
+        found = findings(settings, StateFolder(state_dir()))
     except StackError as error:
         click.echo(f"bluesky-plugins doctor: {error}", err=True)
         sys.exit(1)
@@ -216,6 +258,16 @@ def doctor(as_json: bool) -> None:
     else:
         _show(found)
     sys.exit(0 if all(finding.ok for finding in found.values()) else 1)
+
+
+def _make_topics(settings: Settings) -> None:
+    from bluesky_plugins.messaging import MessagingError, make_topics
+
+    try:
+        make_topics(settings)
+    except MessagingError as error:
+        # What stands there, and what to do, is told with everything else.
+        click.echo(f"bluesky-plugins doctor: the topics could not be made: {error}", err=True)
 
 
 def _show(found: dict[str, Finding]) -> None:

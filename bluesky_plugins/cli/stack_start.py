@@ -31,6 +31,7 @@ from bluesky_plugins.embedded import (
     answers,
     choose_ports,
     lacking_jars,
+    lacks_cache,
     tail,
 )
 from bluesky_plugins.settings import Settings, load_settings
@@ -97,7 +98,7 @@ class Starter:
             ports = self._choose_ports(reservations)
             self._write_stack_file(ports)
             settings = load_settings()
-            self._tell_of_fetching(settings)
+            self._tell_of_first_time(settings)
             parts = [*self._servers(settings, ports), *service_parts(settings)]
             spec = StackSpec(
                 root=self.folder.root,
@@ -109,7 +110,7 @@ class Starter:
         finally:
             reservations.close()
 
-    def _tell_of_fetching(self, settings: Settings) -> None:
+    def _tell_of_first_time(self, settings: Settings) -> None:
         """Say so before minutes, or half a minute, pass without a word."""
         folder = settings.embedded.jars_dir
         own = {"kafka", "mongo"} - set(external_servers(self.settings))
@@ -118,6 +119,8 @@ class Starter:
         lacking = len({*kafka, *mongo})
         if lacking:
             self.say(f"fetching {lacking} jars of the servers (about 50 MB, the first time only)")
+        if "kafka" in own and lacks_cache(folder):
+            self.say("making the cache of Kafka's JVM (about 10 s, the first time only)")
 
     def _choose_ports(self, reservations: PortReservations) -> dict[str, int]:
         try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bluesky_plugins.embedded.folder import StateFolder
     from bluesky_plugins.embedded.jars import JarError, classpath, lacking_jars, locked_jars
-    from bluesky_plugins.embedded.kafka import DataFolderError, prepare_kafka
+    from bluesky_plugins.embedded.kafka import DataFolderError, lacks_cache, prepare_kafka
     from bluesky_plugins.embedded.logs import tail
     from bluesky_plugins.embedded.mongo import mongo_command
     from bluesky_plugins.embedded.parts import (
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "folder": ("StateFolder",),
     "jars": ("JarError", "classpath", "lacking_jars", "locked_jars"),
-    "kafka": ("DataFolderError", "prepare_kafka"),
+    "kafka": ("DataFolderError", "lacks_cache", "prepare_kafka"),
     "logs": ("tail",),
     "mongo": ("mongo_command",),
     "parts": (
@@ -86,6 +86,7 @@ __all__ = [
     "choose_ports",
     "classpath",
     "lacking_jars",
+    "lacks_cache",
     "locked_jars",
     "mongo_command",
     "prepare_kafka",

@@ -26,7 +26,9 @@ __all__ = [
     "KAFKA_VERSION",
     "DataFolderError",
     "kafka_command",
+    "lacks_cache",
     "prepare_kafka",
+    "prepare_node",
     "server_properties",
 ]
 
@@ -146,16 +148,48 @@ def prepare_kafka(
     :raises JarError: see `classpath`.
     :raises DataFolderError: the data are another version's, or cannot be written.
     """
+    properties = server_properties(port, controller_port, folder / "data")
+    return prepare_node(folder, properties, heap_mb=heap_mb, jars_dir=jars_dir)
+
+
+def prepare_node(
+    folder: Path,
+    properties: Mapping[str, str],
+    *,
+    cluster_id: str | None = None,
+    format_options: Sequence[str] = (),
+    heap_mb: int = 512,
+    jars_dir: Path | None = None,
+) -> list[str]:
+    """As `prepare_kafka`, for a node with properties of its own.
+
+    :param properties: see `server_properties`; `log.dirs` must be `folder/data`.
+    :param cluster_id: of the cluster that a new data folder is for; None makes a new one.
+    :param format_options: further options of the storage tool, e.g. the first SCRAM users.
+    """
     jars = classpath("kafka", jars_dir)
-    caches = (jars_dir or default_jars_dir()) / "aot"
-    options = cache_options("kafka", jars, caches, functools.partial(_train, jars))
-    _make_ready(folder, jars, port, controller_port)
+    options = cache_options("kafka", jars, _caches(jars_dir), functools.partial(_train, jars))
+    _make_ready(folder, jars, properties, cluster_id, format_options)
     return kafka_command(folder, jars, heap_mb=heap_mb, options=options)
 
 
-def _make_ready(folder: Path, jars: Sequence[Path], port: int, controller_port: int) -> None:
+def lacks_cache(jars_dir: Path | None = None) -> bool:
+    """Whether the first `prepare_kafka` makes the JVM's cache, which takes some ten seconds."""
+    return not any(_caches(jars_dir).glob("kafka-*.aot"))
+
+
+def _caches(jars_dir: Path | None) -> Path:
+    return (jars_dir or default_jars_dir()) / "aot"
+
+
+def _make_ready(
+    folder: Path,
+    jars: Sequence[Path],
+    properties: Mapping[str, str],
+    cluster_id: str | None = None,
+    format_options: Sequence[str] = (),
+) -> None:
     data = folder / "data"
-    properties = server_properties(port, controller_port, data)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Native libraries unpacked by a broker that was killed.
@@ -164,9 +198,9 @@ def _make_ready(folder: Path, jars: Sequence[Path], port: int, controller_port: 
         (folder / "log4j2.properties").write_text(LOG4J)
         _write_properties(folder / "server.properties", properties)
         if data.exists():
-            check_data(data)
+            check_data(data, properties["node.id"])
         else:
-            _format(folder, jars, properties)
+            _format(folder, jars, properties, cluster_id or _new_cluster_id(), format_options)
     except OSError as error:
         raise DataFolderError(f"{error.filename or folder}: {error.strerror}") from error
 
@@ -174,8 +208,9 @@ def _make_ready(folder: Path, jars: Sequence[Path], port: int, controller_port: 
 def _train(jars: Sequence[Path], options: list[str], folder: Path) -> None:
     """A broker's life in short: started, asked once, ended."""
     port, controller_port = _two_free_ports()
+    properties = server_properties(port, controller_port, folder / "kafka" / "data")
     try:
-        _make_ready(folder / "kafka", jars, port, controller_port)
+        _make_ready(folder / "kafka", jars, properties)
     except DataFolderError as error:
         raise OSError(str(error)) from error
     command = kafka_command(folder / "kafka", jars, options=options)
@@ -204,8 +239,8 @@ def _two_free_ports() -> tuple[int, int]:
         return one.getsockname()[1], other.getsockname()[1]
 
 
-def check_data(data: Path) -> None:
-    """Refuse a data folder that this version of Kafka did not make.
+def check_data(data: Path, node_id: str = str(NODE_ID)) -> None:
+    """Refuse a data folder that this version of Kafka did not make for this node.
 
     :raises DataFolderError: it is another version's, another program's or damaged.
     """
@@ -220,19 +255,19 @@ def check_data(data: Path) -> None:
         raise DataFolderError(f"{data / MARK} cannot be read ({error}); {way_out}") from None
     if made_by != _mark():
         raise DataFolderError(f"{data} was made by {made_by}, this is {_mark()}; {way_out}")
-    _check_meta(data / "meta.properties", way_out)
+    _check_meta(data / "meta.properties", node_id, way_out)
 
 
-def _check_meta(path: Path, way_out: str) -> None:
+def _check_meta(path: Path, node_id: str, way_out: str) -> None:
     try:
         meta = _read_properties(path.read_text())
     except FileNotFoundError:
         raise DataFolderError(f"{path} is gone; {way_out}") from None
     found = (meta.get("version"), meta.get("node.id"))
-    if found != ("1", str(NODE_ID)) or not meta.get("cluster.id"):
+    if found != ("1", node_id) or not meta.get("cluster.id"):
         raise DataFolderError(
             f"{path} is of version {found[0]} and node {found[1]}, "
-            f"this is version 1 and node {NODE_ID}; {way_out}"
+            f"this is version 1 and node {node_id}; {way_out}"
         )
 
 
@@ -240,16 +275,25 @@ def _mark() -> dict[str, str]:
     return {"server": "kafka", "version": KAFKA_VERSION}
 
 
-def _format(folder: Path, jars: Sequence[Path], properties: Mapping[str, str]) -> None:
+def _new_cluster_id() -> str:
+    cluster = urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode()
+    # An id that starts with a dash would be taken for an option.
+    return cluster.replace("-", "_")
+
+
+def _format(
+    folder: Path,
+    jars: Sequence[Path],
+    properties: Mapping[str, str],
+    cluster_id: str,
+    options: Sequence[str],
+) -> None:
     """Make the data folder, all or nothing."""
     with tempfile.TemporaryDirectory(dir=folder, prefix=".format-") as beside:
         fresh, config = Path(beside) / "data", Path(beside) / "format.properties"
         fresh.mkdir()
         _write_properties(config, {**properties, "log.dirs": str(fresh)})
-        cluster = urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode()
-        # An id that starts with a dash would be taken for an option.
-        cluster = cluster.replace("-", "_")
-        tool = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)]
+        tool = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(config), *options]
         _run([*_java(folder, jars, 128), *tool], fresh)
         (fresh / MARK).write_text(json.dumps(_mark()) + "\n")
         fresh.replace(folder / "data")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,8 +12,6 @@ import numpy as np
 from caproto import ChannelType, SkipWrite
 from caproto.server import PVGroup, pvproperty
 from numpy.typing import NDArray
-
-from .motor import MotorRecord
 
 __all__ = ["DATASET", "Camera", "file_below", "frame", "write_frames"]
 
@@ -83,6 +81,7 @@ class Camera(PVGroup):  # type: ignore[misc]
     A put to `Acquire` with completion returns when the file is there, or `ErrorMessage_RBV` says
     why it is not.
 
+    :param positions: asked at each exposure for those of the three motors, EGU.
     :param root: folder below which all files are.
     """
 
@@ -97,10 +96,10 @@ class Camera(PVGroup):  # type: ignore[misc]
     message = pvproperty(name="ErrorMessage_RBV", read_only=True, **_text_of(256))
 
     def __init__(
-        self, prefix: str, motors: tuple[MotorRecord, MotorRecord, MotorRecord], root: Path
+        self, prefix: str, positions: Callable[[], Awaitable[Sequence[float]]], root: Path
     ) -> None:
         super().__init__(prefix)
-        self._motors = motors
+        self._positions = positions
         self._root = root
         self._busy = asyncio.Lock()
         self.acquire.putter = self._put_acquire
@@ -148,15 +147,12 @@ class Camera(PVGroup):  # type: ignore[misc]
         frames: list[Frame] = []
         for index in range(self.num_images.value):
             await asyncio.sleep(max(0.0, float(self.acquire_time.value)))  # the exposure
-            frames.append(self._look(index))
+            brightness, x, y = await self._positions()
+            frames.append(frame(brightness, x, y, index))
         await asyncio.to_thread(write_frames, path, frames)
         await self.full_name.write(str(path))
         await self.written.write(len(frames))
         await self.file_number.write(number + 1)
-
-    def _look(self, index: int) -> Frame:
-        brightness, x, y = (motor.position for motor in self._motors)
-        return frame(brightness, x, y, index)
 
 
 def _text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The simulated beamline: all records in one process, on loopback only."""
+"""The simulated beamline in one process, or in two: on loopback only."""
 
 from __future__ import annotations
 
@@ -8,55 +8,56 @@ import signal
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from enum import StrEnum
 
 from caproto.asyncio.server import Context
-from caproto.server import PVGroup
 
 from bluesky_plugins.settings import Settings
 
 from .camera import Camera
 from .detectors import PointDetector
+from .following import FollowedMotors
 from .motor import MotorRecord
 from .repeater import start_repeater
 
-__all__ = ["PortTakenError", "Simulation", "make_simulation", "serve_iocs"]
+__all__ = ["Beam", "Part", "PortTakenError", "make_beam", "serve_iocs"]
 
 HOST = "127.0.0.1"
+MOTORS = ("motor", "motor1", "motor2")
 
 
 class PortTakenError(OSError):
     """The Channel Access port of this stack is used by somebody else."""
 
 
+class Part(StrEnum):
+    """What a process serves when it does not serve all."""
+
+    BEAM = "beam"
+    CAMERA = "camera"
+
+
 @dataclass(frozen=True)
-class Simulation:
-    """The records of the simulated beamline."""
+class Beam:
+    """Motors, and the detectors that see where they are."""
 
-    motors: tuple[MotorRecord, MotorRecord, MotorRecord]
+    motors: tuple[MotorRecord, ...]
     detectors: tuple[PointDetector, ...]
-    camera: Camera
 
-    @property
-    def groups(self) -> Sequence[PVGroup]:
-        """All groups of records."""
-        return (*self.motors, *self.detectors, self.camera)
+    async def positions(self) -> list[float]:
+        """Where the motors are, EGU."""
+        return [motor.position for motor in self.motors]
 
 
-def make_simulation(
-    prefix: str, camera_dir: Path, *, velocity: float = 50.0, noise: float = 0.0, seed: int = 0
-) -> Simulation:
-    """The records, not yet served.
+def make_beam(prefix: str, *, velocity: float = 50.0, noise: float = 0.0, seed: int = 0) -> Beam:
+    """The records of the motors and the point detectors, not yet served.
 
     :param prefix: prefix of every PV.
-    :param camera_dir: folder below which the camera writes.
     :param velocity: of each motor at the start, mm/s.
     :param noise: standard deviation of each point detector's noise at the start.
     :param seed: start of that noise.
     """
-    motor, motor1, motor2 = (
-        MotorRecord(f"{prefix}{name}", velocity=velocity) for name in ("motor", "motor1", "motor2")
-    )
+    motor, motor1, motor2 = (MotorRecord(f"{prefix}{m}", velocity=velocity) for m in MOTORS)
 
     def detector(name: str, *motors: MotorRecord, center: float, width: float) -> PointDetector:
         return PointDetector(
@@ -74,33 +75,72 @@ def make_simulation(
         detector("det1", motor1, center=0.0, width=2.0),
         detector("det2", motor1, motor2, center=1.0, width=3.0),
     )
-    camera = Camera(f"{prefix}camera:", (motor, motor1, motor2), camera_dir)
-    return Simulation((motor, motor1, motor2), detectors, camera)
+    return Beam((motor, motor1, motor2), detectors)
 
 
 def serve_iocs(
-    settings: Settings, *, ready: Callable[[str], None], noise: float = 0.0, seed: int = 0
+    settings: Settings,
+    *,
+    ready: Callable[[str], None],
+    only: str | None = None,
+    port: int | None = None,
+    noise: float = 0.0,
+    seed: int = 0,
 ) -> int:
     """Serve the beamline and its Channel Access repeater until SIGTERM or SIGINT.
 
     :param ready: called once with a line that says where it is, when it can be used.
+    :param only: serve this part of it, `beam` or `camera`; the camera then follows the motors
+        that it finds in `iocs.address_list`.
+    :param port: Channel Access port of this process; by default `iocs.ca_server_port`.
     :returns: the exit status 0.
     :raises PortTakenError: if the server's port is in use.
     """
-    os.environ.update(settings.epics_environment)
-    asyncio.run(_serve(settings, ready, noise, seed))
+    port = port or settings.iocs.ca_server_port
+    # caproto's server takes the port of the clients for its own.
+    own = {name: str(port) for name in ("EPICS_CA_SERVER_PORT", "EPICS_CAS_SERVER_PORT")}
+    os.environ.update({**settings.epics_environment, **own})
+    asyncio.run(_serve_parts(settings, Part(only) if only else None, port, ready, noise, seed))
     return 0
 
 
-async def _serve(settings: Settings, ready: Callable[[str], None], noise: float, seed: int) -> None:
-    iocs = settings.iocs
-    simulation = make_simulation(iocs.prefix, settings.camera_dir, noise=noise, seed=seed)
-    for group in simulation.groups:
+async def _serve_parts(
+    settings: Settings,
+    only: Part | None,
+    port: int,
+    ready: Callable[[str], None],
+    noise: float,
+    seed: int,
+) -> None:
+    prefix = settings.iocs.prefix
+    if only is Part.CAMERA:
+        motors = FollowedMotors([f"{prefix}{name}.RBV" for name in MOTORS])
+        camera = Camera(f"{prefix}camera:", motors.positions, settings.camera_dir)
+        await motors.start()
+        try:
+            await _serve(settings, [camera], port, ready)
+        finally:
+            await motors.close()
+        return
+    beam = make_beam(prefix, noise=noise, seed=seed)
+    groups: list[MotorRecord | PointDetector | Camera] = [*beam.motors, *beam.detectors]
+    if only is None:
+        groups.append(Camera(f"{prefix}camera:", beam.positions, settings.camera_dir))
+    await _serve(settings, groups, port, ready)
+
+
+async def _serve(
+    settings: Settings,
+    groups: Sequence[MotorRecord | PointDetector | Camera],
+    port: int,
+    ready: Callable[[str], None],
+) -> None:
+    for group in groups:
         await group.start()
-    _check_free(iocs.ca_server_port)
-    repeater = await _repeater_unless_there(iocs.ca_repeater_port)
+    _check_free(port)
+    repeater = await _repeater_unless_there(settings.iocs.ca_repeater_port)
     stop = _stop_signals()
-    context = Context(_records(simulation), [HOST])
+    context = Context({name: pv for group in groups for name, pv in group.pvdb.items()}, [HOST])
     started = asyncio.Event()
 
     async def announce(_: object) -> None:
@@ -109,19 +149,15 @@ async def _serve(settings: Settings, ready: Callable[[str], None], noise: float,
     server = asyncio.create_task(context.run(startup_hook=announce), name="channel access")
     try:
         await _first(server, started)
-        if context.port != iocs.ca_server_port:
-            raise PortTakenError(f"Channel Access port {iocs.ca_server_port} is in use")
-        ready(f"IOCs ready: {iocs.prefix}* on {HOST}:{context.port}")
+        if context.port != port:
+            raise PortTakenError(f"Channel Access port {port} is in use")
+        ready(f"IOCs ready: {settings.iocs.prefix}* on {HOST}:{context.port}")
         await _first(server, stop)
     finally:
         server.cancel()
         await asyncio.gather(server, return_exceptions=True)
         if repeater is not None:
             repeater.close()
-
-
-def _records(simulation: Simulation) -> dict[str, object]:
-    return {name: pv for group in simulation.groups for name, pv in group.pvdb.items()}
 
 
 def _check_free(port: int) -> None:

@@ -14,12 +14,18 @@ from bluesky_plugins.messaging.errors import (
     NotDelivered,
     Undeliverable,
 )
+from bluesky_plugins.messaging.groups import group_members
 from bluesky_plugins.messaging.message import Message
 from bluesky_plugins.messaging.process import process_producer
 from bluesky_plugins.messaging.producer import Producer
 from bluesky_plugins.messaging.publisher import KafkaPublisher
 from bluesky_plugins.messaging.reader import TopicReader
-from bluesky_plugins.messaging.topics import TOPICS, make_topics, partition_counts
+from bluesky_plugins.messaging.topics import (
+    TOPICS,
+    broker_count,
+    make_topics,
+    partition_counts,
+)
 
 __all__ = [
     "TOPICS",
@@ -37,9 +43,11 @@ __all__ = [
     "Producer",
     "TopicReader",
     "Undeliverable",
+    "broker_count",
     "dead_letter",
     "decode",
     "encode",
+    "group_members",
     "make_topics",
     "partition_counts",
     "process_producer",

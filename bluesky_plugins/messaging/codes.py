@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from confluent_kafka import KafkaError
 
-__all__ = ["FATAL", "NOBODY_ANSWERS", "PURGED", "QUIET", "REFUSED"]
+__all__ = ["FATAL", "LOGIN", "NOBODY_ANSWERS", "PURGED", "QUIET", "REFUSED", "TLS", "UNUSABLE"]
 
 FATAL = KafkaError._FATAL  # noqa: SLF001 - documented
 # _TRANSPORT alone is one broker of several.
@@ -12,6 +12,12 @@ NOBODY_ANSWERS = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001 - documented
 # Told by NOBODY_ANSWERS already.
 QUIET = frozenset(
     (KafkaError._TRANSPORT, KafkaError._RESOLVE)  # noqa: SLF001 - documented
+)
+LOGIN = KafkaError._AUTHENTICATION  # noqa: SLF001 - documented
+TLS = KafkaError._SSL  # noqa: SLF001 - documented
+# A client cannot be made with these properties: names, values, files that they name.
+UNUSABLE = frozenset(
+    (KafkaError._INVALID_ARG, KafkaError._CONFLICT, TLS, LOGIN)  # noqa: SLF001 - documented
 )
 # Given back because this process gave up.
 PURGED = frozenset(

@@ -56,6 +56,9 @@ def producer_config(settings: Settings, client_id: str) -> dict[str, Any]:
         "enable.idempotence": True,
         "acks": "all",
         "message.timeout.ms": 0,
+        # A connection whose other end has gone without a word (a network cut and mended) is given
+        # up after this, not after a minute: a plan waits no longer for its answer.
+        "socket.timeout.ms": 10_000,
         # A request for each document costs a scan 8 % more than one for what comes in 5 ms.
         # What is waited for goes out at once (`send(soon=True)`, `flush`, `deliver`).
         "linger.ms": 5,

@@ -15,6 +15,7 @@ from bluesky_plugins.messaging.config import consumer_config
 from bluesky_plugins.messaging.errors import CommitFailed, Fenced
 from bluesky_plugins.messaging.message import Message
 from bluesky_plugins.messaging.outage import Outage
+from bluesky_plugins.messaging.refusal import CONSUMER, made
 from bluesky_plugins.settings import Settings
 
 __all__ = ["Consumer"]
@@ -71,7 +72,7 @@ class Consumer:
         self._paused = False
         self._fatal: KafkaError | None = None
         self._fenced_at = -FENCED_AGAIN_SECONDS
-        self._outage = Outage(logger, settings.kafka.address)
+        self._outage = Outage(logger, settings.kafka.address, CONSUMER)
         self._topics = list(topics)
         self._config = consumer_config(settings, self.group_id, instance, offset_reset)
         self._consumer = self._joined()
@@ -188,7 +189,9 @@ class Consumer:
             self._fatal = error
 
     def _joined(self) -> Any:
-        consumer = confluent_kafka.Consumer({**self._config, "error_cb": self._error})
+        consumer = made(
+            confluent_kafka.Consumer, {**self._config, "error_cb": self._error}, CONSUMER
+        )
         consumer.subscribe(
             self._topics, on_assign=self._taken, on_revoke=self._given, on_lost=self._given
         )

@@ -27,6 +27,7 @@ from bluesky_plugins.messaging.errors import (
 from bluesky_plugins.messaging.outage import Outage
 from bluesky_plugins.messaging.outbox import Outbox
 from bluesky_plugins.messaging.receipt import Receipt
+from bluesky_plugins.messaging.refusal import PRODUCER, made
 from bluesky_plugins.messaging.segment import Record
 from bluesky_plugins.messaging.spool import open_spool
 from bluesky_plugins.settings import Settings
@@ -79,7 +80,7 @@ class Producer:
         settings = self._settings
         self._inherited = False
         self._lock = threading.Lock()
-        self._outage = Outage(logger, settings.kafka.address)
+        self._outage = Outage(logger, settings.kafka.address, PRODUCER)
         self._outbox = Outbox(self._hand, open_spool(settings) if self._spools else None)
         self._receipts: dict[tuple[str, bytes, bytes], Receipt] = {}
         self._retry_at = 0.0
@@ -320,7 +321,7 @@ class Producer:
             self._wake.set()
 
     def _connect(self) -> Any:
-        return confluent_kafka.Producer({**self._config, "error_cb": self._note})
+        return made(confluent_kafka.Producer, {**self._config, "error_cb": self._note}, PRODUCER)
 
     def _tend(self) -> None:
         """The background thread: reports, outages, the spool."""

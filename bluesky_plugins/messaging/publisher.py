@@ -19,6 +19,8 @@ ADAPTIVE = "adaptive"
 # After these a plan waits for an answer: to its run, or to each event.
 AWAITED = frozenset(("stop",))
 AWAITED_EACH_EVENT = frozenset(("stop", "event", "event_page"))
+# How long what was gathered before may take to Kafka, s; once nobody answers it is not waited for.
+BEFORE_SECONDS = 0.25
 
 
 class KafkaPublisher:
@@ -28,6 +30,7 @@ class KafkaPublisher:
     topic `adaptive` the key is the batch_id of the run's start document; runs without one
     are not sent there. It neither blocks nor raises into the RunEngine: in an outage the
     documents are kept and sent later, and what cannot be sent at all is a dead letter.
+    Where a plan waits for an answer, what this process sent before is in Kafka first.
 
     :param topic: `documents`, `adaptive`, ... of the beamline; a name with a dot is taken
         as the full one.
@@ -58,6 +61,10 @@ class KafkaPublisher:
         if self._by_batch:
             if run is not None and run.batch_id is not None:
                 soon = name in (AWAITED_EACH_EVENT if run.each_event else AWAITED)
+                if soon:
+                    # Its answer may be followed by a kill: then the recorder, too, must get
+                    # all of what was answered. Plain plans do not pay for this.
+                    self._producer.flush(BEFORE_SECONDS)
                 self._producer.send(self.topic, run.batch_id, name, doc, soon=soon)
             return
         self._producer.send(self.topic, run.uid if run else "", name, doc)

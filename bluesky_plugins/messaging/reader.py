@@ -16,6 +16,7 @@ from bluesky_plugins.messaging.config import reader_config
 from bluesky_plugins.messaging.errors import BrokerUnreachable, MessagingError
 from bluesky_plugins.messaging.message import Message
 from bluesky_plugins.messaging.outage import Outage
+from bluesky_plugins.messaging.refusal import CONSUMER, made
 from bluesky_plugins.settings import Settings
 
 __all__ = ["TopicReader"]
@@ -41,10 +42,10 @@ class TopicReader:
     def __init__(self, settings: Settings, topic: str) -> None:
         self.topic = topic
         self._address = settings.kafka.address
-        self._outage = Outage(logger, self._address)
+        self._outage = Outage(logger, self._address, CONSUMER)
         group = f"{settings.beamline}.reader-{uuid.uuid4().hex}"
         config = {**reader_config(settings, group), "error_cb": self._outage.note}
-        self._consumer = confluent_kafka.Consumer(config)
+        self._consumer = made(confluent_kafka.Consumer, config, CONSUMER)
 
     def start(self, where: Where, timeout: float) -> dict[int, int]:
         """Stand at a place in every partition; from now on nothing after it is missed.
@@ -55,7 +56,7 @@ class TopicReader:
         :param timeout: seconds until the broker must have said where that is.
         :returns: partition -> next offset.
         :raises BrokerUnreachable: if it has not.
-        :raises MessagingError: if the topic is not there.
+        :raises MessagingError: if the topic is not there, or not for this user.
         """
         deadline = time.monotonic() + timeout
         partitions = self._asked(self._partitions, deadline)
@@ -132,6 +133,7 @@ class TopicReader:
             try:
                 return question()
             except KafkaException as error:
+                self._consumer.poll(0)  # reports what the client met meanwhile
                 if time.monotonic() >= deadline:
                     raise self._unanswered(error) from error
             pause.wait(ASK_AGAIN)
@@ -139,4 +141,6 @@ class TopicReader:
     def _unanswered(self, error: KafkaException) -> MessagingError:
         if error.args[0].code() == confluent_kafka.KafkaError.UNKNOWN_TOPIC_OR_PART:
             return MessagingError(f"there is no topic {self.topic} at {self._address}")
-        return BrokerUnreachable(f"{self._address}: {error}")
+        if error.args[0].code() == confluent_kafka.KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            return MessagingError(f"no right to read topic {self.topic} at {self._address}")
+        return BrokerUnreachable(f"{self._address}: {self._outage.refusals.last or error}")

@@ -8,11 +8,11 @@ import time
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from bluesky_plugins.messaging.config import admin_config
-from bluesky_plugins.messaging.errors import BrokerUnreachable, MessagingError
+from bluesky_plugins.messaging.admin import Admin
+from bluesky_plugins.messaging.errors import MessagingError
 from bluesky_plugins.settings import Settings
 
-__all__ = ["TOPICS", "make_topics", "partition_counts"]
+__all__ = ["TOPICS", "broker_count", "make_topics", "partition_counts"]
 
 TOPICS: tuple[str, ...] = (
     "documents",
@@ -40,12 +40,12 @@ def make_topics(settings: Settings, timeout: float = 10.0) -> None:
     :raises MessagingError: if the broker refuses to make one; the message says why.
     """
     deadline = time.monotonic() + timeout
-    client = AdminClient(admin_config(settings))
+    admin = Admin(settings)
     wanted = {settings.topic(name) for name in TOPICS}
-    missing = wanted - _counts(client, timeout).keys()
+    missing = wanted - _counts(admin, timeout).keys()
     if missing:
-        _create(client, settings, sorted(missing), deadline)
-        _wait_for(client, wanted, deadline)
+        _create(admin.client, settings, sorted(missing), deadline)
+        _wait_for(admin, wanted, deadline)
 
 
 def partition_counts(settings: Settings, timeout: float = 10.0) -> dict[str, int | None]:
@@ -53,19 +53,23 @@ def partition_counts(settings: Settings, timeout: float = 10.0) -> dict[str, int
 
     :raises BrokerUnreachable: if no broker answers within `timeout` seconds.
     """
-    counts = _counts(AdminClient(admin_config(settings)), timeout)
+    counts = _counts(Admin(settings), timeout)
     return {full: counts.get(full) for full in map(settings.topic, TOPICS)}
 
 
-def _counts(client: AdminClient, timeout: float) -> dict[str, int]:
+def broker_count(settings: Settings, timeout: float = 10.0) -> int:
+    """How many brokers there are.
+
+    :raises BrokerUnreachable: if none answers within `timeout` seconds.
+    """
+    return len(Admin(settings).metadata(timeout).brokers)
+
+
+def _counts(admin: Admin, timeout: float) -> dict[str, int]:
     """Topics whose partitions all have a leader."""
-    try:
-        topics = client.list_topics(timeout=max(timeout, 0.1)).topics
-    except KafkaException as error:
-        raise BrokerUnreachable(f"no broker answered in {timeout:.1f} s: {error}") from error
     return {
         name: len(topic.partitions)
-        for name, topic in topics.items()
+        for name, topic in admin.metadata(timeout).topics.items()
         if topic.error is None and all(p.leader >= 0 for p in topic.partitions.values())
     }
 
@@ -92,9 +96,9 @@ def _create(client: AdminClient, settings: Settings, names: list[str], deadline:
                 raise MessagingError(f"topic {name} could not be made: {error}") from error
 
 
-def _wait_for(client: AdminClient, wanted: set[str], deadline: float) -> None:
+def _wait_for(admin: Admin, wanted: set[str], deadline: float) -> None:
     pause = threading.Event()
-    while missing := wanted - _counts(client, deadline - time.monotonic()).keys():
+    while missing := wanted - _counts(admin, deadline - time.monotonic()).keys():
         if time.monotonic() > deadline:
             raise MessagingError(f"made, but not ready in time: {', '.join(sorted(missing))}")
         pause.wait(LOOK_AGAIN)

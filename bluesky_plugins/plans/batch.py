@@ -165,6 +165,12 @@ class BatchPlan:
                 last.reason,
             )
             return
+        if last is None and self.batch.resume is not None:
+            logger.warning(
+                "batch %s is not known, nothing was ever suggested for it: it begins at its "
+                "first point",
+                self.batch.batch_id,
+            )
         self._open(first, 0 if last is None else last.batch_count + 1)
         try:
             end = yield from self._measure(first, last, measure_all)

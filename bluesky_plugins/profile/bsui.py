@@ -80,10 +80,12 @@ def _shell(headless: bool) -> Any:
 
 
 def _show_plots(shell: Any) -> None:
-    from bluesky_plugins.profile.engine import has_display
+    from bluesky_plugins.profile.engine import can_plot, has_display
 
-    if has_display():
-        shell.run_line_magic("matplotlib", "auto")
+    if can_plot():
+        shell.run_line_magic("matplotlib", "qt")
+    elif has_display():
+        _tell("No plots: they need Qt, for instance `pip install PyQt5`.")
 
 
 def _run(shell: Any, commands: Sequence[str]) -> int:

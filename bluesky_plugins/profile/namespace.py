@@ -27,8 +27,7 @@ def make_namespace(
     :param table: show a live table of each run.
     :param tell: takes lines for a person: what is not connected, what `db` waits for.
     """
-    if headless:
-        _use_no_display()
+    _choose_display(headless)
     from bluesky_plugins.adaptive import KafkaSuggestions
     from bluesky_plugins.callbacks import KafkaPublisher
     from bluesky_plugins.profile.devices import connect, make_devices
@@ -53,7 +52,13 @@ def make_namespace(
     }
 
 
-def _use_no_display() -> None:
+def _choose_display(headless: bool) -> None:
+    """Before the RunEngine and its callbacks are made: they look at matplotlib's backend then."""
     import matplotlib as mpl
 
-    mpl.use("Agg")
+    from bluesky_plugins.profile.engine import can_plot
+
+    if headless:
+        mpl.use("Agg")
+    elif can_plot():
+        mpl.use("QtAgg")

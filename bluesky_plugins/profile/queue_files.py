@@ -12,7 +12,14 @@ import yaml
 
 from bluesky_plugins.settings import Settings, state_dir
 
-__all__ = ["LOOPBACK", "control_address", "info_address", "manager_arguments", "write_queue_files"]
+__all__ = [
+    "LOOPBACK",
+    "control_address",
+    "info_address",
+    "manager_arguments",
+    "shown_redis_address",
+    "write_queue_files",
+]
 
 LOOPBACK = "127.0.0.1"
 LISTS = "existing_plans_and_devices.yaml"
@@ -37,8 +44,17 @@ def info_address(settings: Settings) -> str:
     return f"tcp://{LOOPBACK}:{settings.http.queueserver_info_port}"
 
 
+def shown_redis_address(settings: Settings) -> str:
+    """The address of Redis as queueserver writes it into its log: without a password.
+
+    The manager connects with the settings' own URL.
+    """
+    rest = settings.redis.address.partition("://")[2].partition("?")[0]
+    return rest.rpartition("@")[2]
+
+
 def manager_arguments(folder: Path) -> list[str]:
-    """Arguments of `start-re-manager`; secrets are in the configuration file."""
+    """Arguments of `start-re-manager`; secrets are not among them."""
     return ["--config", str(folder / "config.yaml"), "--startup-module", STARTUP_MODULE]
 
 
@@ -66,8 +82,7 @@ def _configuration(settings: Settings, folder: Path) -> dict[str, Any]:
             "zmq_control_addr": control_address(settings),
             "zmq_info_addr": info_address(settings),
             "zmq_publish_console": True,
-            # Of a URL queueserver takes what follows redis://, a password included.
-            "redis_addr": settings.redis.address.removeprefix("redis://"),
+            "redis_addr": shown_redis_address(settings),
             "redis_name_prefix": f"{settings.beamline}:queue",
         },
         "startup": {

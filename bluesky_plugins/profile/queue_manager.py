@@ -15,10 +15,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import redis
+import redis.asyncio
 import structlog
+from redis.maint_notifications import MaintNotificationsConfig
 
 from bluesky_plugins.profile.queue_control import NoAnswerError, QueueControl
 from bluesky_plugins.profile.queue_files import (
@@ -29,7 +32,7 @@ from bluesky_plugins.profile.queue_files import (
 from bluesky_plugins.profile.stuck import StuckWatch
 from bluesky_plugins.settings import ConfigurationError, Settings, load_settings
 
-__all__ = ["main"]
+__all__ = ["connect_with", "main"]
 
 log = structlog.get_logger(__name__)
 
@@ -60,8 +63,42 @@ def main() -> int:
     os.environ["OPHYD_CONTROL_LAYER"] = "dummy"
     from bluesky_queueserver.manager.start_manager import start_manager
 
+    connect_with(settings.redis.address)
+    if not _wait_for_redis(settings, stopped):
+        return 0
     status = start_manager()
     return 0 if stopped.is_set() else (status or 1)
+
+
+def _wait_for_redis(settings: Settings, stopped: threading.Event) -> bool:
+    """Until Redis answers; False if `stopped` before.
+
+    A manager that finds none at its start ends, and nobody starts it again.
+    """
+    told = ""
+    while (problem := _redis_problem(settings)) is not None:
+        if problem != told:
+            told = problem
+            log.warning("waiting for a server", server="redis", reason=problem)
+        if stopped.wait(POLL_SECONDS):
+            return False
+    return True
+
+
+def connect_with(url: str) -> None:
+    """Have queueserver connect to Redis with this URL.
+
+    It knows addresses without TLS only, and writes into its log the one that it is given.
+    """
+    from bluesky_queueserver.manager import plan_queue_ops
+
+    def from_url(_shown: str, **options: Any) -> Any:
+        # Where it waits for notices of maintenance, the client does not look whether the server
+        # has closed an idle connection: after a restart of Redis the first request would fail.
+        quiet = MaintNotificationsConfig(enabled=False)
+        return redis.asyncio.from_url(url, maint_notifications_config=quiet, **options)
+
+    plan_queue_ops.redis = SimpleNamespace(asyncio=SimpleNamespace(from_url=from_url))
 
 
 def _thread(target: Callable[[], None], name: str) -> None:
@@ -130,7 +167,7 @@ def _watch(settings: Settings, stopped: threading.Event) -> None:
                 _say(f"queue ready on {control_address(settings)}")
             watch = watch.after(status)
             # While Redis is away a new manager would hang, too.
-            if watch.stuck and _redis_answers(settings):
+            if watch.stuck and _redis_problem(settings) is None:
                 log.warning("the queue's manager hangs and is restarted", status=watch.reported)
                 _kill_manager()
                 watch = StuckWatch()
@@ -143,16 +180,18 @@ def _status(control: QueueControl) -> dict[str, Any] | None:
         return None
 
 
-def _redis_answers(settings: Settings) -> bool:
+def _redis_problem(settings: Settings) -> str | None:
+    """Why Redis does not answer; None when it does."""
     client = redis.Redis.from_url(
         settings.redis.address, socket_timeout=1.0, socket_connect_timeout=1.0
     )
     try:
-        return bool(client.ping())
-    except redis.RedisError:
-        return False
+        client.ping()
+    except redis.RedisError as error:
+        return str(error)
     finally:
         client.close()
+    return None
 
 
 def _kill_manager() -> None:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from bluesky_plugins.recording.stored import StoredRuns
 from bluesky_plugins.settings import Settings
 
-__all__ = ["Catalog", "RunWatch", "open_db"]
+__all__ = ["Catalog", "RunWatch", "open_adapter", "open_db"]
 
 log = logging.getLogger(__name__)
 
@@ -36,17 +36,20 @@ def open_db(
         camera's and those that are installed for databroker are always there.
     :returns: a `CatalogOfBlueskyRuns`.
     """
-    return _in_process_client(_adapter(settings, database, handlers or {}))
+    return _in_process_client(open_adapter(settings, database, handlers))
 
 
-def _adapter(settings: Settings, database: str, handlers: Mapping[str, Callable[..., Any]]) -> Any:
+def open_adapter(
+    settings: Settings, database: str, handlers: Mapping[str, Callable[..., Any]] | None = None
+) -> Any:
+    """What Tiled serves of a database: see `open_db`."""
     from databroker.mongo_normalized import MongoAdapter, discover_handlers
 
     from bluesky_plugins.recording.cameras import CAMERA_SPEC, CameraHandler, kept_inside_root
 
     return MongoAdapter.from_uri(
         _with_database(settings.mongo.address, settings.database(database)),
-        handler_registry={**discover_handlers(), CAMERA_SPEC: CameraHandler, **handlers},
+        handler_registry={**discover_handlers(), CAMERA_SPEC: CameraHandler, **(handlers or {})},
         transforms={"resource": kept_inside_root},
         # A run that was looked at while it went on must not look unfinished afterwards.
         cache_ttl_partial=0,
@@ -167,7 +170,7 @@ class Catalog:
         self.wait()
         with self._opening:
             if self._client is None:
-                self._adapter = _adapter(self._settings, "documents", {})
+                self._adapter = open_adapter(self._settings, "documents")
                 self._client = _in_process_client(self._adapter)
             return self._client
 

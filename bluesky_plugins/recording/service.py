@@ -23,6 +23,7 @@ from bluesky_plugins.messaging import (
     Producer,
     make_topics,
 )
+from bluesky_plugins.recording.beat import Beat, beat_file
 from bluesky_plugins.recording.bulk import make_bulk
 from bluesky_plugins.recording.ports import LetterBox, Source
 from bluesky_plugins.recording.store import (
@@ -64,6 +65,7 @@ class RecorderService:
     :param stores: by full topic name; by default MongoDB, connected to when it runs.
     :param source: called with what to do when partitions come and go; by default a Kafka consumer.
     :param letter_box: takes the dead letters; by default a Kafka producer.
+    :param beat: called at every turn of the loop, also while a server is waited for.
     """
 
     def __init__(
@@ -74,12 +76,14 @@ class RecorderService:
         stores: Mapping[str, DocumentStore] | None = None,
         source: MakeSource | None = None,
         letter_box: LetterBox | None = None,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._ready = ready
         self._stores = stores
         self._make_source = source or self._consumer
         self._letter_box = letter_box
+        self._beat = beat
         self._stopping = threading.Event()
         self._over = threading.Event()
         self._failure: BaseException | None = None
@@ -147,6 +151,7 @@ class RecorderService:
             letter_box.close(CLOSE_SECONDS)
 
     def _step(self, source: Source, writer: Writer) -> None:
+        self._beat()
         if not writer.wait_for_room(ROOM_SECONDS):
             self._hold(source)
             return
@@ -206,6 +211,7 @@ class RecorderService:
         """Wait for a server before the work begins. False when stopped meanwhile."""
         told = False
         while not self._stopping.is_set():
+            self._beat()
             try:
                 act()
             except (BrokerUnreachable, StoreDownError) as error:
@@ -247,7 +253,7 @@ def serve_recorder(settings: Settings) -> int:
 
     :returns: the exit status: 0, or 1 when Kafka or the database refuses this recorder for good.
     """
-    service = RecorderService(settings, ready=_say)
+    service = RecorderService(settings, ready=_say, beat=Beat(beat_file(settings)))
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         service.stop()

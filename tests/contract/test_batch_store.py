@@ -1,4 +1,4 @@
-"""One suite for the store of batches: on mongomock and on a server."""
+"""One suite for the store of batches: on mongomock, the embedded server and a real MongoDB."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from bluesky_plugins.settings import Settings
 pytestmark = pytest.mark.contract
 
 
-@pytest.fixture(params=["mongomock", "server"])
+@pytest.fixture(params=["fake", "embedded", "facility"])
 def store(
     request: pytest.FixtureRequest, make_settings: Callable[..., Settings]
 ) -> Iterator[BatchStore]:
-    fake = request.param == "mongomock"
-    nowhere = {"uri": "mongodb://nowhere"}
+    fake = request.param == "fake"
+    uri = "mongodb://nowhere" if fake else request.getfixturevalue(f"{request.param}_mongo")
     unused = {"redis": {"url": "redis://nowhere"}, "kafka": {"bootstrap_servers": "nowhere:1"}}
-    settings = make_settings(**unused, **({"mongo": nowhere} if fake else {}))
+    settings = make_settings(mongo={"uri": uri}, **unused)
     client: Any = mongomock.MongoClient() if fake else None
     made = BatchStore(client, settings) if fake else BatchStore.from_settings(settings)
     made.make_indexes()
@@ -94,7 +94,7 @@ def test_what_is_not_there_is_none(store: BatchStore) -> None:
 
 
 # mongomock stores any integer.
-@pytest.mark.parametrize("store", ["server"], indirect=True)
+@pytest.mark.parametrize("store", ["embedded", "facility"], indirect=True)
 def test_what_can_never_be_stored_is_told_apart(store: BatchStore) -> None:
     with pytest.raises(UnstorableError):
         store.write_log([{"batch_id": "b", "n": 2**70}])

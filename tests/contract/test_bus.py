@@ -1,4 +1,4 @@
-"""One suite for the bus: on the fake and on Kafka."""
+"""One suite for the bus: on the fake, on the embedded Kafka and on a facility's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bluesky_plugins.messaging import (
 )
 from bluesky_plugins.testing import FakeBus, FakeConsumer, FakeProducer, FakeReader
 
-pytestmark = [pytest.mark.contract, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.contract, pytest.mark.timeout(120)]
 
 SECONDS = 30.0
 PARTITIONS = 4
@@ -63,13 +63,17 @@ class Kafka:
         self.producer.close()
 
 
-@pytest.fixture(params=["memory", "kafka"])
+@pytest.fixture(params=["fake", "embedded", "facility"])
 def bus(request: pytest.FixtureRequest) -> Iterator[Any]:
-    if request.param == "memory":
+    unused: dict[str, Any] = {"mongo": {"uri": None}, "redis": {"url": None}}
+    make_settings = request.getfixturevalue("make_settings")
+    if request.param == "fake":
         made: Any = Memory()
+    elif request.param == "embedded":
+        made = Kafka(make_settings(**unused))
     else:
-        make_settings = request.getfixturevalue("make_settings")
-        made = Kafka(make_settings(mongo={"uri": None}, redis={"url": None}))
+        section = request.getfixturevalue("facility_kafka").section()
+        made = Kafka(make_settings(kafka=section, **unused))
     yield made
     made.close()
 

@@ -1,4 +1,4 @@
-"""The store of documents: the fake and MongoDB keep the same promises."""
+"""The store of documents: the fake, the embedded server and a real MongoDB keep one promise."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -28,22 +28,26 @@ pytestmark = pytest.mark.contract
 Content = Callable[[str], dict[str, dict[str, Any]]]
 
 
-@pytest.fixture
-def database(mongo: str) -> Iterator[Any]:
-    with pymongo.MongoClient(mongo) as client:
+def fresh_database(uri: str) -> Iterator[Any]:
+    with pymongo.MongoClient(uri) as client:
         yield client[f"t{uuid4().hex[:8]}-documents"]
 
 
-@pytest.fixture(params=["memory", "mongo"])
+@pytest.fixture(params=["fake", "embedded", "facility"])
 def stored(request: pytest.FixtureRequest) -> Iterator[tuple[DocumentStore, Content]]:
     """A store, and what it holds of a kind of document, by key."""
-    if request.param == "memory":
+    if request.param == "fake":
         fake = MemoryDocumentStore()
         yield fake, lambda name: fake.documents[name]
-        return
-    database = request.getfixturevalue("database")
+    else:
+        uri = request.getfixturevalue(f"{request.param}_mongo")
+        for database in fresh_database(uri):
+            yield from stored_in(database, uri)
+
+
+def stored_in(database: Any, uri: str) -> Iterator[tuple[DocumentStore, Content]]:
     # A client of its own: the store closes it.
-    store = MongoDocumentStore(pymongo.MongoClient(request.getfixturevalue("mongo")), database.name)
+    store = MongoDocumentStore(pymongo.MongoClient(uri), database.name)
     store.prepare()
 
     def content(name: str) -> dict[str, dict[str, Any]]:
@@ -138,9 +142,20 @@ def test_many_writers_store_each_document_once(stored: Stored) -> None:
 # -- MongoDB only ---------------------------------------------------------------------------
 
 
+@pytest.fixture(params=["embedded", "facility"])
+def uri(request: pytest.FixtureRequest) -> str:
+    found: str = request.getfixturevalue(f"{request.param}_mongo")
+    return found
+
+
 @pytest.fixture
-def unprepared(mongo: str, database: Any) -> Iterator[MongoDocumentStore]:
-    store = MongoDocumentStore(pymongo.MongoClient(mongo), database.name)
+def database(uri: str) -> Iterator[Any]:
+    yield from fresh_database(uri)
+
+
+@pytest.fixture
+def unprepared(uri: str, database: Any) -> Iterator[MongoDocumentStore]:
+    store = MongoDocumentStore(pymongo.MongoClient(uri), database.name)
     yield store
     store.close()
 
@@ -184,7 +199,7 @@ def test_a_document_that_only_the_server_refuses_leaves_the_others_alone(
 
 
 def test_a_server_that_refuses_everything_is_down_not_the_document_bad(
-    store: MongoDocumentStore, mongo: str
+    store: MongoDocumentStore,
 ) -> None:
     def insert(name: str, batch: Any) -> Any:
         raise pymongo.errors.OperationFailure("disk full", 14031)

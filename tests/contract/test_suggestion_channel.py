@@ -65,15 +65,19 @@ class Road:
     publish: Callable[[str, dict[str, Any]], Any]
 
 
-@pytest.fixture(params=["fake", "kafka"])
+@pytest.fixture(params=["fake", "embedded", "facility"])
 def road(request: pytest.FixtureRequest) -> Iterator[Road]:
     if request.param == "fake":
         topic = FakeSuggestions()
         yield Road(topic, topic.publish)
         return
-    settings = request.getfixturevalue("make_settings")(
-        mongo={"uri": "mongodb://unused"}, redis={"url": "redis://unused"}
-    )
+    sections: dict[str, Any] = {
+        "mongo": {"uri": "mongodb://unused"},
+        "redis": {"url": "redis://unused"},
+    }
+    if request.param == "facility":
+        sections["kafka"] = request.getfixturevalue("facility_kafka").section()
+    settings = request.getfixturevalue("make_settings")(**sections)
     make_topics(settings)
     producer = Producer(settings, spool=False)
 
@@ -216,18 +220,21 @@ class Answers:
     put: Callable[[Any], Any]
 
 
-@pytest.fixture(params=["queue", "only timeout", "redis", "old redis"])
+@pytest.fixture(
+    params=["fake", "only timeout", "embedded", "facility", "old embedded", "old facility"]
+)
 def answers(request: pytest.FixtureRequest) -> Iterator[Answers]:
-    if request.param == "queue":
+    if request.param == "fake":
         plain: queue.Queue[Any] = queue.Queue()
         yield Answers(QueueSuggestions(plain), plain.put)
     elif request.param == "only timeout":
         odd = OnlyTimeout()
         yield Answers(QueueSuggestions(odd), odd.put)
     else:
-        url, key = request.getfixturevalue("redis_url"), f"answers-{time.monotonic_ns()}"
+        server = "facility_redis" if "facility" in request.param else "redis_url"
+        url, key = request.getfixturevalue(server), f"answers-{time.monotonic_ns()}"
         with redis.Redis.from_url(url) as client:
-            if request.param == "redis":
+            if not request.param.startswith("old"):
                 ours = RedisSuggestions(url, key)
                 # The old consumer's own put.
                 yield Answers(ours, OldRedisQueue(client, key).put)

@@ -25,10 +25,15 @@ DEADLINE = 60.0
 
 def environment_of(settings: Settings) -> dict[str, str]:
     """The settings as a process gets them."""
+    kafka = settings.kafka
     return {
         **os.environ,
         "BLUESKY_PLUGINS_BEAMLINE": settings.beamline,
-        "BLUESKY_PLUGINS_KAFKA__BOOTSTRAP_SERVERS": settings.kafka.address,
+        "BLUESKY_PLUGINS_KAFKA__BOOTSTRAP_SERVERS": kafka.address,
+        "BLUESKY_PLUGINS_KAFKA__PARTITIONS": str(kafka.partitions),
+        "BLUESKY_PLUGINS_KAFKA__REPLICATION_FACTOR": str(kafka.replication_factor),
+        "BLUESKY_PLUGINS_KAFKA__PRODUCER_CONFIG": json.dumps(kafka.producer_config),
+        "BLUESKY_PLUGINS_KAFKA__CONSUMER_CONFIG": json.dumps(kafka.consumer_config),
         "BLUESKY_PLUGINS_KAFKA__SPOOL_DIR": str(settings.spool_dir),
         "BLUESKY_PLUGINS_MONGO__URI": settings.mongo.address,
         "BLUESKY_PLUGINS_REDIS__URL": settings.redis.address,
@@ -99,7 +104,7 @@ class Loop:
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.settings = settings
-        self._environment = environment_of(settings)
+        self.environment = environment_of(settings)
         self._folder = folder
         self._processes: list[Process] = []
         self._client: MongoClient[dict[str, Any]] = MongoClient(
@@ -108,7 +113,7 @@ class Loop:
 
     def run(self, *argv: str) -> Process:
         log = self._folder / f"{len(self._processes)}.log"
-        process = Process([sys.executable, *argv], self._environment, log)
+        process = Process([sys.executable, *argv], self.environment, log)
         self._processes.append(process)
         return process.start()
 

@@ -723,3 +723,35 @@ def test_echo_shows_what_comes_and_what_is_there(settings: Settings, producer: P
     thread.join(SECONDS)
     assert [json.loads(line)["doc"]["n"] for line in there] == [0, 1]
     assert sorted(line.split()[1] for line in found) == ["adaptive", "documents"]
+
+
+ANSWERED_AND_KILLED = """
+import os, signal
+from bluesky_plugins.messaging import KafkaPublisher
+from bluesky_plugins.testing.runs import composed_run
+publishers = [KafkaPublisher("documents"), KafkaPublisher("adaptive")]
+for count in range(20):
+    run = composed_run(3, batch_id="b", batch_count=count)
+    for name, doc in run:
+        for publish in publishers:
+            publish(name, doc)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_documents_of_a_run_that_may_be_answered_outlive_a_kill(
+    settings: Settings, attempt: int
+) -> None:
+    prefix = "BLUESKY_PLUGINS_"
+    environment = {
+        **os.environ,
+        f"{prefix}BEAMLINE": settings.beamline,
+        f"{prefix}KAFKA__BOOTSTRAP_SERVERS": settings.kafka.address,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", ANSWERED_AND_KILLED], env=environment, check=False, timeout=60
+    )
+    assert done.returncode == -signal.SIGKILL
+    kept = read_all(settings, settings.topic("documents"), 20 * 6)
+    assert [name for name, _ in kept].count("stop") == 20

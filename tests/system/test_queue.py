@@ -223,10 +223,13 @@ class PrivateQueue:
         self.processes.append(process)
         return process
 
+    def spawn_manager(self, *argv: str) -> subprocess.Popen[bytes]:
+        module = "bluesky_plugins.profile.queue_manager"
+        return self._spawn(*(argv or (sys.executable, "-m", module)))
+
     def start(self, *argv: str) -> subprocess.Popen[bytes]:
         """Start the manager, and open the environment."""
-        module = "bluesky_plugins.profile.queue_manager"
-        process = self._spawn(*(argv or (sys.executable, "-m", module)))
+        process = self.spawn_manager(*argv)
         wait_until(self.status)
         wait_until(lambda: self.ask("environment_open")["success"])
         wait_until(lambda: (self.status() or {}).get("worker_environment_state") == "idle")
@@ -234,7 +237,8 @@ class PrivateQueue:
 
     def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
         address = f"tcp://127.0.0.1:{self.settings.http.queueserver_control_port}"
-        with QueueControl(address, timeout=2.0) as control:
+        # Short where a manager that does not answer is looked at again, long where it must.
+        with QueueControl(address, timeout=2.0 if method == "status" else 20.0) as control:
             return control.ask(method, parameters)
 
     def status(self) -> dict[str, Any] | None:
@@ -321,6 +325,36 @@ def test_queue_is_usable_again_by_itself_after_redis_was_killed_in_a_plan(
         ]
     )
     assert len(done) == 1
+
+
+def test_manager_that_finds_no_redis_waits_for_it(queue: PrivateQueue, private_valkey: Any) -> None:
+    private_valkey.kill()
+    manager = queue.spawn_manager()
+    wait_until(lambda: "waiting for a server" in queue.log.read_text())
+    private_valkey.start()
+    wait_until(queue.status)
+    assert manager.poll() is None
+
+
+def test_manager_that_waits_for_redis_ends_when_it_is_terminated(
+    queue: PrivateQueue, private_valkey: Any
+) -> None:
+    private_valkey.kill()
+    manager = queue.spawn_manager()
+    wait_until(lambda: "waiting for a server" in queue.log.read_text())
+    manager.terminate()
+    assert manager.wait(5) == 0
+
+
+def test_the_first_request_after_redis_was_restarted_is_taken(
+    queue: PrivateQueue, private_valkey: Any
+) -> None:
+    queue.start()
+    queue.add(num=1)
+    private_valkey.kill()
+    private_valkey.start()
+    queue.add(num=1)  # it asserts that it is taken
+    assert (queue.status() or {})["items_in_queue"] == 2
 
 
 def test_doctor_mends_a_manager_that_hangs(queue: PrivateQueue, private_valkey: Any) -> None:

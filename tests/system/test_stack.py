@@ -337,3 +337,45 @@ def test_doctor_says_what_to_do_when_nothing_runs(no_stack):
     assert "hidden" not in done.stdout + done.stderr
     assert "is the address right" in done.stdout
     assert "bluesky-plugins up" in done.stdout
+
+
+# -- pods, or a facility: no stack in the state folder ---------------------------------------
+
+
+@pytest.fixture
+def elsewhere(stack, tmp_path):
+    """A state folder without a stack, and the settings by which the session's is found."""
+    there = json.loads((stack.state_dir / "stack.json").read_text())["settings"]
+    file = tmp_path / "settings.yaml"
+    file.write_text(json.dumps(there))
+    other = type(stack)(tmp_path / "without")
+    return lambda *arguments, **environment: other.command(
+        *arguments, BLUESKY_PLUGINS_CONFIG=str(file), **environment
+    )
+
+
+def test_doctor_judges_what_runs_elsewhere_by_what_it_does(elsewhere):
+    done = elsewhere("doctor", "--json")
+    found = json.loads(done.stdout)
+    assert {name: one["problem"] for name, one in found.items() if not one["ok"]} == {}
+    assert found["recorder"]["detail"] == "members of its group: 1"
+    assert done.returncode == 0
+
+
+def test_doctor_misses_iocs_and_recorders_that_are_not_elsewhere(elsewhere):
+    done = elsewhere(
+        "doctor",
+        "--json",
+        BLUESKY_PLUGINS_IOCS__PREFIX="nowhere:",
+        BLUESKY_PLUGINS_RECORDING__GROUP_ID="nobody",
+    )
+    found = json.loads(done.stdout)
+    assert {name for name, one in found.items() if not one["ok"]} == {"iocs", "recorder"}
+
+
+def test_doctor_makes_the_topics_that_are_missing(elsewhere):
+    beamline = f"t{os.urandom(4).hex()}"
+    before = elsewhere("doctor", "--json", BLUESKY_PLUGINS_BEAMLINE=beamline)
+    made = elsewhere("doctor", "--json", "--make-topics", BLUESKY_PLUGINS_BEAMLINE=beamline)
+    assert not json.loads(before.stdout)["topics"]["ok"]
+    assert json.loads(made.stdout)["topics"]["ok"]

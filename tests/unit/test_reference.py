@@ -18,7 +18,10 @@ INTRODUCTION = """\
 # Settings
 
 In the YAML file as `section: {field: value}`, in the environment as
-`BLUESKY_PLUGINS_<SECTION>__<FIELD>`, and as options of the services that use them.
+`BLUESKY_PLUGINS_<SECTION>__<FIELD>`, as a file of that name in the folder that
+`BLUESKY_PLUGINS_SECRETS_DIR` names, and as options of the services that use them. Options win over
+the environment, the environment over the folder, the folder over the YAML file. Lists and
+mappings are JSON, but in the YAML file.
 """
 
 
@@ -31,7 +34,8 @@ def settings_page() -> str:
     for section, info in Settings.model_fields.items():
         value = info.get_default(call_default_factory=True, validated_data={})
         if not isinstance(value, BaseModel):
-            lines.append(f"`{section}` (default {shown(value)}): {info.description}.\n")
+            default = f" (default {shown(value)})" if value is not None else ""
+            lines.append(f"`{section}`{default}: {info.description}.\n")
             continue
         lines += [f"## {section}", "", "| field | default | what |", "| --- | --- | --- |"]
         for field, about in type(value).model_fields.items():

@@ -166,3 +166,94 @@ def test_an_address_that_cannot_be_one_is_refused_by_its_setting(
     monkeypatch.setenv(f"BLUESKY_PLUGINS_{section}__{field}", address)
     with pytest.raises(ConfigurationError, match=f"{section}.{field}".lower()):
         load_settings()
+
+
+@pytest.fixture
+def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    monkeypatch.setenv("BLUESKY_PLUGINS_SECRETS_DIR", str(folder))
+    return folder
+
+
+def test_a_secret_file_wins_over_the_settings_file(secrets: Path, tmp_path: Path) -> None:
+    (secrets / "BLUESKY_PLUGINS_REDIS__URL").write_text("redis://:secret@h:1/0\n")
+    file = config(tmp_path, "redis: {url: 'redis://f:1/0'}")
+    assert load_settings(file).redis.address == "redis://:secret@h:1/0"
+
+
+def test_the_environment_wins_over_a_secret_file(
+    secrets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (secrets / "BLUESKY_PLUGINS_REDIS__URL").write_text("redis://secret:1/0")
+    monkeypatch.setenv("BLUESKY_PLUGINS_REDIS__URL", "redis://e:1/0")
+    assert load_settings().redis.address == "redis://e:1/0"
+
+
+def test_a_secret_file_holds_json_where_the_environment_would(secrets: Path) -> None:
+    (secrets / "BLUESKY_PLUGINS_KAFKA__PRODUCER_CONFIG").write_text('{"sasl.password": "x"}\n')
+    assert load_settings().kafka.producer_config == {"sasl.password": "x"}
+
+
+def test_an_unknown_secret_file_is_refused_with_the_nearest_known(secrets: Path) -> None:
+    (secrets / "BLUESKY_PLUGINS_REDIS_URL").write_text("hidden")
+    with pytest.raises(ConfigurationError, match="did you mean BLUESKY_PLUGINS_REDIS__URL"):
+        load_settings()
+
+
+def test_files_of_others_in_the_secrets_folder_are_left_alone(secrets: Path) -> None:
+    (secrets / "api_key").write_bytes(b"\xff")
+    (secrets / "..data").mkdir()
+    assert load_settings().beamline == "mad"
+
+
+def test_a_secret_file_that_is_no_text_is_named_and_not_quoted(secrets: Path) -> None:
+    (secrets / "BLUESKY_PLUGINS_REDIS__URL").write_bytes(b"hidden\xff")
+    with pytest.raises(ConfigurationError, match="BLUESKY_PLUGINS_REDIS__URL") as caught:
+        load_settings()
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_secret_file_that_cannot_be_read_is_named(secrets: Path) -> None:
+    # A link to nothing: root may read every file.
+    (secrets / "BLUESKY_PLUGINS_REDIS__URL").symlink_to(secrets / "nowhere")
+    with pytest.raises(ConfigurationError, match="BLUESKY_PLUGINS_REDIS__URL: No such file"):
+        load_settings()
+
+
+def test_a_secret_value_that_does_not_fit_is_not_quoted(secrets: Path) -> None:
+    (secrets / "BLUESKY_PLUGINS_KAFKA__PRODUCER_CONFIG").write_text("hidden")
+    (secrets / "BLUESKY_PLUGINS_MONGO__URI").write_text("hidden")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_secrets_folder_that_is_missing_is_named(
+    secrets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BLUESKY_PLUGINS_SECRETS_DIR", str(secrets / "nowhere"))
+    with pytest.raises(ConfigurationError, match=r"secrets folder .*nowhere"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "document_proxy: proxy",
+        "document_proxy: 'h:70000'",
+        "document_proxy: 'tcp://h:1'",
+        "iocs: {address_list: []}",
+        "iocs: {address_list: ['a b']}",
+        "iocs: {address_list: ['h:0']}",
+    ],
+)
+def test_an_address_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"document_proxy|iocs\.address_list"):
+        load_settings(config(tmp_path, text))
+
+
+def test_epics_clients_look_at_every_address_of_the_list(tmp_path: Path) -> None:
+    file = config(tmp_path, "iocs: {ca_server_port: 6000, address_list: ['a', 'b:5066']}")
+    found = load_settings(file).epics_environment["EPICS_CA_ADDR_LIST"]
+    assert found == "a:6000 b:5066"

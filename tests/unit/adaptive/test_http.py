@@ -36,7 +36,7 @@ class Sent:
         self.messages += messages
 
 
-HEALTH = {"kafka": True, "mongo": True, "ready": True, "backlog": 0}
+HEALTH = {"kafka": True, "mongo": True, "ready": True, "backlog": 0, "alive": True}
 
 
 @pytest.fixture

@@ -80,3 +80,44 @@ def test_run_engine_goes_on_while_nobody_answers(tmp_path: Path) -> None:
     engine(count([det], 10))
     assert producer.close(0.0) == 13
     assert len(list(tmp_path.glob("*/*.spool"))) >= 1
+
+
+class Ordered(FakeProducer):
+    """Says in which order it was asked to send and to flush."""
+
+    def __init__(self, bus: FakeBus) -> None:
+        super().__init__(bus)
+        self.asked: list[str] = []
+
+    def send(self, topic: str, key: str, name: str, doc: Any, *, soon: bool = False) -> None:
+        self.asked.append(f"{topic.rpartition('.')[2]} {name}")
+        super().send(topic, key, name, doc, soon=soon)
+
+    def flush(self, timeout: float) -> int:
+        self.asked.append("flush")
+        return super().flush(timeout)
+
+
+def asked_of(bus: FakeBus, **md: Any) -> list[str]:
+    producer = Ordered(bus)
+    engine = RunEngine({})
+    for topic in ("documents", "adaptive"):
+        engine.subscribe(KafkaPublisher(topic, settings=SETTINGS, producer=producer))  # type: ignore[arg-type]
+    engine(count([det]), **md)
+    return producer.asked
+
+
+def test_what_is_answered_is_sent_after_all_that_was_gathered(bus: FakeBus) -> None:
+    asked = asked_of(bus, batch_id="b")
+    assert asked[-3:] == ["documents stop", "flush", "adaptive stop"]
+    assert asked.count("flush") == 1
+
+
+def test_each_event_that_is_answered_waits_for_the_documents(bus: FakeBus) -> None:
+    asked = asked_of(bus, batch_id="b", batch_mode="event")
+    event = asked.index("adaptive event")
+    assert asked[event - 2 : event] == ["documents event", "flush"]
+
+
+def test_a_plain_run_is_not_held_up(bus: FakeBus) -> None:
+    assert "flush" not in asked_of(bus)

@@ -375,7 +375,11 @@ def test_resume_measures_the_last_suggested_point_and_goes_on(
 
 
 def test_resume_of_a_batch_without_suggestion_begins_with_the_first_point(
-    engine: RunEngine, det: SynGauss, motor: Axis, topic: FakeSuggestions
+    engine: RunEngine,
+    det: SynGauss,
+    motor: Axis,
+    topic: FakeSuggestions,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     service = FakeRecommender(topic, steps(2))
     plan = adaptive_plan(
@@ -383,6 +387,7 @@ def test_resume_of_a_batch_without_suggestion_begins_with_the_first_point(
     )
     assert len(engine(plan)) == 3
     assert motor.sent == [0, 1.5, 3]
+    assert "batch b is not known" in caplog.text
 
 
 @pytest.mark.parametrize("plan", PLANS)

@@ -1,9 +1,16 @@
 import stat
 
+import pytest
+import redis
 import yaml
 
 from bluesky_plugins.profile import httpserver_command, queueserver_command
-from bluesky_plugins.profile.queue_files import manager_arguments, write_queue_files
+from bluesky_plugins.profile.queue_files import (
+    manager_arguments,
+    shown_redis_address,
+    write_queue_files,
+)
+from bluesky_plugins.profile.queue_manager import connect_with
 from bluesky_plugins.settings import Settings
 
 SECRET = "tops3cret"
@@ -17,15 +24,39 @@ def test_secrets_are_on_no_command_line():
     assert SECRET not in " ".join(words)
 
 
-def test_configuration_with_a_password_is_for_its_owner_only():
+def test_configuration_is_for_its_owner_only():
     folder = write_queue_files(SETTINGS)
     assert stat.S_IMODE((folder / "config.yaml").stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_manager_gets_the_password_and_database_of_redis():
-    network = yaml.safe_load((write_queue_files(SETTINGS) / "config.yaml").read_text())["network"]
-    assert network["redis_addr"] == f":{SECRET}@127.0.0.1:6399/2"
+def test_what_queueserver_logs_of_redis_has_no_password():
+    written = (write_queue_files(SETTINGS) / "config.yaml").read_text()
+    assert yaml.safe_load(written)["network"]["redis_addr"] == "127.0.0.1:6399/2"
+    assert SECRET not in written
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:a%2Fb%40c@127.0.0.1:6399/2", "127.0.0.1:6399/2"),
+        ("rediss://tst:pw@redis1:6380/0?password=pw", "redis1:6380/0"),
+        ("unix://:pw@/run/redis.sock", "/run/redis.sock"),
+    ],
+)
+def test_manager_connects_with_the_url_of_the_settings(url, shown, monkeypatch):
+    from bluesky_queueserver.manager import plan_queue_ops
+
+    assert shown_redis_address(Settings(redis={"url": url})) == shown
+    monkeypatch.setattr(plan_queue_ops, "redis", plan_queue_ops.redis)
+    connect_with(url)
+    pools = [
+        made.connection_pool
+        for made in (plan_queue_ops.redis.asyncio.from_url(shown), redis.asyncio.from_url(url))
+    ]
+    assert pools[0].connection_class is pools[1].connection_class
+    for name in ("host", "port", "db", "username", "password", "path"):
+        assert pools[0].connection_kwargs.get(name) == pools[1].connection_kwargs.get(name)
 
 
 def test_control_sockets_are_on_loopback():

@@ -1,35 +1,19 @@
-"""One settings model for every command and every process that imports the package.
-
-A value is taken from the first of these that has it: arguments, the environment
-(`BLUESKY_PLUGINS_<SECTION>__<FIELD>`), the YAML file (`--config` or
-`BLUESKY_PLUGINS_CONFIG`), the stack that `bluesky-plugins up` runs in the state
-folder, the default.
-"""
+"""What can be set, and what is refused where it is set."""
 
 from __future__ import annotations
 
-import difflib
-import json
-import os
 import re
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-import yaml
-from platformdirs import user_state_dir
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
-from pydantic.fields import FieldInfo
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-)
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from bluesky_plugins.settings.places import PREFIX, ConfigurationError, secrets_dir, state_dir
+from bluesky_plugins.settings.secrets_folder import SecretsSource
 
 __all__ = [
     "AdaptiveSettings",
-    "ConfigurationError",
     "EmbeddedSettings",
     "HttpSettings",
     "IocsSettings",
@@ -38,21 +22,10 @@ __all__ = [
     "RecordingSettings",
     "RedisSettings",
     "Settings",
-    "load_settings",
-    "state_dir",
 ]
 
-PREFIX = "BLUESKY_PLUGINS_"
-# Names in our environment prefix that are not settings.
-NOT_SETTINGS = ("BLUESKY_PLUGINS_CONFIG", "BLUESKY_PLUGINS_STATE_DIR")
-NOT_SETTINGS_PREFIX = "BLUESKY_PLUGINS_TEST_"
-STACK_FILE = "stack.json"
 # A name, an address of IPv4, or one of IPv6 in brackets; then maybe a port.
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@/\s]+)(:[0-9]{1,5})?")
-
-
-class ConfigurationError(ValueError):
-    """A setting is unknown or has a value that cannot be used."""
 
 
 class Section(BaseModel):
@@ -71,6 +44,20 @@ def _checked_url(secret: SecretStr | None, *schemes: str) -> SecretStr | None:
     if scheme != "unix" and not all(HOST.fullmatch(host) for host in hosts.split(",")):
         raise ValueError("host:port is expected (% + / ? : @ in a password are percent-encoded)")
     return secret
+
+
+def _checked_address(address: str, *, with_port: bool = False) -> str:
+    found = HOST.fullmatch(address)
+    if not found or (with_port and not found[2]):
+        raise ValueError(f"{address!r} is not host{':port' if with_port else '[:port]'}")
+    if found[2] and not 1 <= int(found[2][1:]) <= 65535:
+        raise ValueError(f"{address!r}: a port is 1 to 65535")
+    return address
+
+
+def _has_port(address: str) -> bool:
+    found = HOST.fullmatch(address)
+    return bool(found and found[2])
 
 
 class KafkaSettings(Section):
@@ -222,9 +209,26 @@ class IocsSettings(Section):
     prefix: str = Field("mad:", description="prefix of every PV")
     ca_server_port: int = Field(5064, ge=1, le=65535, description="Channel Access port (TCP, UDP)")
     ca_repeater_port: int = Field(5065, ge=1, le=65535, description="Channel Access repeater port")
+    address_list: list[str] = Field(
+        default_factory=lambda: ["127.0.0.1"],
+        min_length=1,
+        description="host[:port] of each IOC; without a port at `ca_server_port`",
+    )
     camera_dir: Path | None = Field(
         None, description="folder of the camera's files; unset: <state-dir>/camera"
     )
+
+    @property
+    def addresses(self) -> str:
+        """`address_list` as EPICS clients take it, each with its port."""
+        return " ".join(
+            a if _has_port(a) else f"{a}:{self.ca_server_port}" for a in self.address_list
+        )
+
+    @field_validator("address_list")
+    @classmethod
+    def _are_addresses(cls, addresses: list[str]) -> list[str]:
+        return [_checked_address(address) for address in addresses]
 
 
 class EmbeddedSettings(Section):
@@ -260,6 +264,11 @@ class Settings(BaseSettings):
         pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$",
         description="prefixes the topics and the databases",
     )
+    document_proxy: str | None = Field(
+        None,
+        description="host:port into which bsui and the queue publish every document over 0MQ too "
+        "(the in-port of bluesky-0MQ-proxy); unset: none",
+    )
     kafka: KafkaSettings = Field(default_factory=lambda: KafkaSettings())
     mongo: MongoSettings = Field(default_factory=lambda: MongoSettings())
     redis: RedisSettings = Field(default_factory=lambda: RedisSettings())
@@ -268,6 +277,11 @@ class Settings(BaseSettings):
     adaptive: AdaptiveSettings = Field(default_factory=lambda: AdaptiveSettings())
     iocs: IocsSettings = Field(default_factory=lambda: IocsSettings())
     embedded: EmbeddedSettings = Field(default_factory=lambda: EmbeddedSettings())
+
+    @field_validator("document_proxy")
+    @classmethod
+    def _is_address(cls, address: str | None) -> str | None:
+        return None if address is None else _checked_address(address, with_port=True)
 
     def topic(self, name: str) -> str:
         """Full name of a topic, e.g. `documents` -> `mad.bluesky.documents`."""
@@ -292,7 +306,7 @@ class Settings(BaseSettings):
         """What EPICS servers and clients of this stack need in their environment."""
         server_port, repeater_port = str(self.iocs.ca_server_port), str(self.iocs.ca_repeater_port)
         return {
-            "EPICS_CA_ADDR_LIST": "127.0.0.1",
+            "EPICS_CA_ADDR_LIST": self.iocs.addresses,
             "EPICS_CA_AUTO_ADDR_LIST": "NO",
             "EPICS_CA_SERVER_PORT": server_port,
             "EPICS_CA_REPEATER_PORT": repeater_port,
@@ -312,135 +326,5 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment before what `load_settings` passes as files."""
-        return (env_settings, init_settings)
-
-
-def state_dir() -> Path:
-    """Folder of the running stack: BLUESKY_PLUGINS_STATE_DIR or the user's state folder."""
-    named = os.environ.get("BLUESKY_PLUGINS_STATE_DIR")
-    return Path(named).expanduser().absolute() if named else Path(user_state_dir("bluesky-plugins"))
-
-
-def load_settings(config: str | Path | None = None, *, with_stack: bool = True) -> Settings:
-    """Settings from the environment, the file and the running stack.
-
-    :param config: YAML file; None means BLUESKY_PLUGINS_CONFIG, if that is set.
-    :param with_stack: False leaves out the addresses of the stack that runs in the state
-        folder, so that only what a person set is seen.
-    :raises ConfigurationError: for an unknown key (the nearest known one is named), a value
-        that does not fit, or a file that cannot be read.
-    """
-    _refuse_unknown_environment(os.environ)
-    config = config or os.environ.get("BLUESKY_PLUGINS_CONFIG") or None
-    values: dict[str, Any] = _stack_values(state_dir() / STACK_FILE) if with_stack else {}
-    if config is not None:
-        values = _merged(values, _file_values(Path(config)))
-    try:
-        return Settings(**values)
-    except ValidationError as error:
-        raise ConfigurationError(_explain(error)) from None
-    except SettingsError as error:
-        raise ConfigurationError(str(error)) from None
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    out = dict(below)
-    for key, value in above.items():
-        old = out.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
-            out[key] = _merged(old, value)
-        else:
-            out[key] = value
-    return out
-
-
-def _file_values(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigurationError(f"settings file {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"settings file {path} is not text: {error.reason}") from None
-    except yaml.YAMLError as error:
-        # yaml's own words quote the file, and a password may stand there.
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigurationError(f"settings file {path}{where}: not YAML") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigurationError(f"settings file {path}: a mapping of sections is expected")
-    return values
-
-
-def _stack_values(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text())["settings"])
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigurationError(
-            f"{path} cannot be read ({error}); run `bluesky-plugins down`, then `up`"
-        ) from None
-
-
-def _section(field: FieldInfo) -> type[BaseModel] | None:
-    kind = field.annotation
-    candidates = (kind, *get_args(kind))
-    return next(
-        (k for k in candidates if isinstance(k, type) and issubclass(k, BaseModel)),
-        None,
-    )
-
-
-def _known_environment() -> set[str]:
-    names: set[str] = set()
-    for name, field in Settings.model_fields.items():
-        names.add(f"{PREFIX}{name}".upper())
-        section = _section(field)
-        if section is not None:
-            names |= {f"{PREFIX}{name}__{key}".upper() for key in section.model_fields}
-    return names
-
-
-def _refuse_unknown_environment(environment: Iterable[str]) -> None:
-    known = _known_environment()
-    for name in environment:
-        upper = name.upper()
-        if not upper.startswith(PREFIX) or upper in NOT_SETTINGS:
-            continue
-        if upper.startswith(NOT_SETTINGS_PREFIX) or upper in known:
-            continue
-        # A mapping's keys may be given one by one: ..._KAFKA__PRODUCER_CONFIG__<property>.
-        parts = upper.split("__")
-        if len(parts) > 2 and "__".join(parts[:2]) in known and parts[1].endswith("CONFIG"):
-            continue
-        raise ConfigurationError(
-            f"unknown setting {name} in the environment{_nearest(upper, known)}"
-        )
-
-
-def _nearest(key: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(key, list(known), n=1, cutoff=0.4)
-    return f"; did you mean {found[0]}?" if found else ""
-
-
-def _known_keys(path: tuple[Any, ...]) -> list[str]:
-    model: type[BaseModel] | None = Settings
-    for part in path:
-        field = model.model_fields.get(str(part)) if model else None
-        model = _section(field) if field else None
-    return list(model.model_fields) if model else []
-
-
-def _explain(error: ValidationError) -> str:
-    lines: list[str] = []
-    for item in error.errors(include_url=False, include_input=False):
-        path = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            near = _nearest(str(item["loc"][-1]), _known_keys(item["loc"][:-1]))
-            lines.append(f"unknown setting {path}{near}")
-        else:
-            lines.append(f"setting {path}: {item['msg']}")
-    return "; ".join(lines)
+        """Environment before secrets before what `load_settings` passes as files."""
+        return (env_settings, SecretsSource(settings_cls, secrets_dir()), init_settings)

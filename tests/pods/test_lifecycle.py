@@ -1,0 +1,186 @@
+"""The launchers: refusals that say what to do, and a stop that leaves the data and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.pods.beamline import DATABROKER, PODS, ROOT, Beamline, Podman, after, claims
+
+pytestmark = [pytest.mark.pods, pytest.mark.timeout(240, func_only=True)]
+
+
+# -- while they run -------------------------------------------------------------------------
+
+
+def test_start_while_they_run_leaves_them_as_they_are(beamline: Beamline) -> None:
+    before = beamline.podman("ps", "--format", "{{.Names}} {{.ID}}")
+    for name in ("start_core_pods.sh", "start_adaptive_server.sh"):
+        done = beamline.launcher(name)
+        assert done.returncode == 0, done.stderr
+        assert "runs already" in done.stderr
+    assert beamline.podman("ps", "--format", "{{.Names}} {{.ID}}") == before
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        ("start_core_pods.sh", ["--nothing"]),
+        ("start_core_pods.sh", ["--timeout", "soon"]),
+        ("start_adaptive_server.sh", ["--timeout", "0"]),
+        ("stop_pods.sh", ["--all"]),
+        ("launch_bluesky_headless.sh", ["nothing"]),
+    ],
+)
+def test_option_that_there_is_not_is_refused(
+    podman: Podman, script: str, arguments: list[str]
+) -> None:
+    done = podman.script(f"launchers/{script}", *arguments)
+    assert (done.returncode, "Usage" in done.stderr or arguments[-1] in done.stderr) == (2, True)
+
+
+# -- stopped --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def measured(beamline: Beamline) -> str:
+    """A run from before the stop."""
+    return after("uid", beamline.bsui("uid, = RE(count([det]))", "print(f'uid={uid}')"))
+
+
+@pytest.fixture(scope="module")
+def stopped(beamline: Beamline, measured: str) -> Iterator[subprocess.CompletedProcess[str]]:
+    """The pods after `stop_pods.sh`; afterwards they run again."""
+    yield beamline.launcher("stop_pods.sh")
+    start_if_stopped(beamline)
+
+
+def start_if_stopped(beamline: Beamline) -> None:
+    if not beamline.podman.names("pod", "ls", "--format", "{{.Name}}") & set(PODS):
+        beamline.start()
+
+
+def test_stop_leaves_no_container_pod_or_network(
+    beamline: Beamline, stopped: subprocess.CompletedProcess[str]
+) -> None:
+    assert stopped.returncode == 0, stopped.stderr
+    podman = beamline.podman
+    left = {
+        name
+        for name in podman.names("ps", "--all", "--format", "{{.Names}}")
+        if name.startswith(PODS)
+    }
+    left |= podman.names("pod", "ls", "--format", "{{.Name}}") & set(PODS)
+    left |= podman.names("network", "ls", "--format", "{{.Name}}") & {"bluesky"}
+    assert left == set()
+
+
+def test_stop_leaves_no_process(
+    beamline: Beamline, stopped: subprocess.CompletedProcess[str]
+) -> None:
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    ours = [line for line in listed.stdout.splitlines() if "/opt/bluesky-plugins/bin" in line]
+    assert ours == []
+
+
+def test_stop_keeps_the_data_and_no_other_volume(
+    beamline: Beamline, stopped: subprocess.CompletedProcess[str]
+) -> None:
+    there = beamline.podman.names("volume", "ls", "--format", "{{.Name}}")
+    ours = {name for name in there if name.startswith((*PODS, "bluesky-"))}
+    assert ours == claims()
+
+
+def test_port_that_is_taken_is_named_and_nothing_is_started(
+    beamline: Beamline, stopped: subprocess.CompletedProcess[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 60640)):
+        done = beamline.launcher("start_core_pods.sh")
+    assert (done.returncode, "Port 60640" in done.stderr) == (1, True)
+    assert not beamline.podman.names("pod", "ls", "--format", "{{.Name}}") & set(PODS)
+
+
+def test_full_disk_is_said_before_anything_is_started(
+    beamline: Beamline, stopped: subprocess.CompletedProcess[str]
+) -> None:
+    environment = {**beamline.podman.environment, "BP_MINIMUM_FREE_MB": "999999999"}
+    done = subprocess.run(
+        ["bash", "launchers/start_core_pods.sh"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, "MB free; the pods need 999999999" in done.stderr) == (1, True)
+
+
+@pytest.fixture
+def changed(tmp_path: Path) -> Path:
+    """A copy of the launchers and manifests, to be spoilt."""
+    for folder in ("launchers", "pods"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    return tmp_path
+
+
+def start_changed(beamline: Beamline, changed: Path) -> subprocess.CompletedProcess[str]:
+    return beamline.podman.script(str(changed / "launchers" / "start_core_pods.sh"))
+
+
+def test_image_that_is_missing_is_named_with_its_script(
+    beamline: Beamline, stopped: subprocess.CompletedProcess[str], changed: Path
+) -> None:
+    manifest = changed / "pods" / "databroker.yaml"
+    text = manifest.read_text()
+    manifest.write_text(text.replace("localhost/databroker-server:", "localhost/absent:"))
+    done = start_changed(beamline, changed)
+    assert done.returncode == 1
+    assert "bash image_builders/build_absent_image.sh" in done.stderr
+
+
+def test_wrong_value_in_the_settings_is_named(
+    beamline: Beamline, stopped: subprocess.CompletedProcess[str], changed: Path
+) -> None:
+    settings = changed / "pods" / "settings.yaml"
+    settings.write_text(settings.read_text().replace("partitions: 4", "partitions: four"))
+    done = start_changed(beamline, changed)
+    assert (done.returncode, "kafka.partitions" in done.stderr) == (1, True)
+
+
+def test_recommender_is_not_started_without_the_acquisition_pod(
+    beamline: Beamline, stopped: subprocess.CompletedProcess[str]
+) -> None:
+    done = beamline.launcher("start_adaptive_server.sh")
+    assert (done.returncode, "start_core_pods.sh" in done.stderr) == (1, True)
+
+
+def test_bsui_without_pods_says_how_to_start_them(
+    beamline: Beamline, stopped: subprocess.CompletedProcess[str]
+) -> None:
+    done = beamline.launcher("launch_bluesky_headless.sh", stdin="exit\n")
+    assert (done.returncode, "start_core_pods.sh" in done.stderr) == (1, True)
+
+
+# The last one: nothing after it needs the pods stopped.
+
+
+@pytest.fixture
+def again(beamline: Beamline, measured: str) -> str:
+    """The run from before the stop."""
+    start_if_stopped(beamline)
+    return measured
+
+
+def test_data_are_there_at_the_next_start(beamline: Beamline, again: str) -> None:
+    with beamline.http(DATABROKER) as client:
+        answer = client.get(f"/api/v1/metadata/{again}")
+    assert answer.status_code == httpx.codes.OK
+    said = beamline.bsui(f"print('stop=' + db['{again}'].metadata['stop']['exit_status'])")
+    assert after("stop", said) == "success"
