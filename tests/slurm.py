@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from bluesky_plugins.embedded.tether import tethered
-from tests.conftest import free_port
+from tests.servers import free_port
 
 NEEDED = {
     "munged": "munge",

@@ -7,6 +7,8 @@ import contextlib
 import os
 import shlex
 import signal
+import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 
 from bluesky_plugins.processing.ports import Completed, Fault, TransportError
@@ -15,7 +17,6 @@ __all__ = ["MAX_COMMANDS", "LocalRunner", "clean_environment", "remote_command",
 
 # sshd takes 10 sessions on a connection by default, and refuses the eleventh at once.
 MAX_COMMANDS = 8
-KILL_S = 5.0
 # What a program may need of our environment. The rest can hold addresses and secrets.
 KEPT = {
     *("HOME", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ"),
@@ -60,40 +61,71 @@ async def run_program(
 
     :raises TransportError: if it cannot be started, or is not done in time.
     """
+    program = _Program(argv, environment)
     try:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=dict(environment),
-            start_new_session=True,
-        )
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        missing = isinstance(error, FileNotFoundError)
-        fault = Fault.NO_PROGRAM if missing else Fault.UNREACHABLE
-        raise TransportError(f"{argv[0]}: {why}", doubtful=False, fault=fault) from None
-    try:
-        async with asyncio.timeout(within):
-            out, err = await process.communicate(stdin)
-    except TimeoutError:
-        reason = f"{argv[0]} was not done after {within:g} s"
-        raise TransportError(reason, doubtful=True, fault=Fault.TIMED_OUT) from None
+        return await asyncio.to_thread(program.run, stdin, within)
     finally:
-        await _end(process)
-    return Completed(process.returncode or 0, out, err)
+        program.kill()
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    # Its pipes end with it, unless something it started holds them: then they are let go.
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(KILL_S):
-            await process.wait()
+class _Program:
+    """A program under the eyes of a thread.
+
+    asyncio's own subprocesses wait for ever when they are cancelled while they are made.
+    """
+
+    def __init__(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._argv, self._environment = list(argv), dict(environment)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._given_up = False
+        self._change = threading.Lock()
+
+    def run(self, stdin: bytes, within: float) -> Completed:
+        """Start it and wait for its end; the thread's part."""
+        process = self._start()
+        try:
+            out, err = process.communicate(stdin, within)
+            return Completed(process.returncode, out, err)
+        except subprocess.TimeoutExpired:
+            reason = f"{self._argv[0]} was not done after {within:g} s"
+            raise TransportError(reason, doubtful=True, fault=Fault.TIMED_OUT) from None
+        finally:
+            self.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                with contextlib.suppress(OSError):
+                    if pipe is not None:
+                        pipe.close()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._change:
+            if self._given_up:
+                reason = f"{self._argv[0]} was given up before it started"
+                raise TransportError(reason, doubtful=False, fault=Fault.TIMED_OUT)
+            try:
+                self._process = subprocess.Popen(
+                    self._argv,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env=self._environment,
+                    start_new_session=True,
+                )
+            except (OSError, ValueError) as error:
+                why = getattr(error, "strerror", None) or str(error)
+                missing = isinstance(error, FileNotFoundError)
+                fault = Fault.NO_PROGRAM if missing else Fault.UNREACHABLE
+                reason = f"{self._argv[0]}: {why}"
+                raise TransportError(reason, doubtful=False, fault=fault) from None
+            return self._process
+
+    def kill(self) -> None:
+        """End it and its process group, unless it has ended; it will not start after this."""
+        with self._change:
+            self._given_up = True
+            if self._process is not None and self._process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
 
 
 class LocalRunner:

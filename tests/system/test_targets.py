@@ -34,7 +34,7 @@ from bluesky_plugins.processing.ports import (
 )
 from bluesky_plugins.processing.slurm import WRAPPER, SlurmScheduler
 from bluesky_plugins.processing.ssh import AsyncsshRunner
-from tests.conftest import free_port
+from tests.servers import free_port
 from tests.slurm import SlurmSite
 
 pytestmark = [pytest.mark.system, pytest.mark.asyncio]

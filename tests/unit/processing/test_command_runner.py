@@ -64,6 +64,27 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+async def test_commands_that_are_cancelled_end_at_once(tmp_path: Path) -> None:
+    runner = LocalRunner()
+    script = f"touch {tmp_path}/$$; exec sleep 60"
+    under_way = [
+        asyncio.create_task(runner.run(["sh", "-c", script], within=DEADLINE)) for _ in range(12)
+    ]
+    await asyncio.sleep(0.05)
+    began = time.monotonic()
+
+    for task in under_way:
+        task.cancel()
+    results = await asyncio.gather(*under_way, return_exceptions=True)
+
+    assert {type(result) for result in results} == {asyncio.CancelledError}
+    assert time.monotonic() - began < 10
+    for name in await asyncio.to_thread(os.listdir, tmp_path):
+        while is_alive(int(name)):
+            assert time.monotonic() - began < DEADLINE
+            await asyncio.sleep(0.02)
+
+
 async def test_at_most_so_many_at_once(tmp_path: Path) -> None:
     runner = LocalRunner(max_commands=2)
     code = (
