@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from bluesky_plugins.processing.admission import Admission, admissions
@@ -53,6 +54,15 @@ from bluesky_plugins.processing.templates import ArgumentError
 
 if TYPE_CHECKING:
     from bluesky_plugins.processing.ssh import AsyncsshRunner
+    from bluesky_plugins.processing.store import JobStore, MongoJobStore, StoreDownError
+
+# Extras: asyncssh, and what the services need.
+_LAZY = {
+    "AsyncsshRunner": "ssh",
+    "JobStore": "store",
+    "MongoJobStore": "store",
+    "StoreDownError": "store",
+}
 
 __all__ = [
     "Admission",
@@ -75,9 +85,11 @@ __all__ = [
     "Found",
     "JobRecord",
     "JobState",
+    "JobStore",
     "LocalLimits",
     "LocalRunner",
     "LocalScheduler",
+    "MongoJobStore",
     "Observation",
     "OpensshRunner",
     "OutputFile",
@@ -96,6 +108,7 @@ __all__ = [
     "RunDocuments",
     "Scheduler",
     "SlurmScheduler",
+    "StoreDownError",
     "Subject",
     "Submission",
     "SubmitRefused",
@@ -122,9 +135,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # asyncssh is an extra.
-    if name == "AsyncsshRunner":
-        from bluesky_plugins.processing.ssh import AsyncsshRunner
-
-        return AsyncsshRunner
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)

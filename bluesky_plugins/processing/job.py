@@ -148,6 +148,9 @@ class JobRecord(Noun):
     recipe: str = Field(description="name of the recipe; of a person's job: what it was called")
     version: str = ""
     subject: Subject = Field(default_factory=Subject)
+    chain: tuple[str, ...] = Field(
+        (), description="recipes whose results led to the run, the first one first"
+    )
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
     fresh: str = Field("", description="part of the key of a job that is new each time")
     because: str = Field(description="why the recipe fired, or who asked")

@@ -113,6 +113,7 @@ def job_of(
         recipe=recipe.name,
         version=recipe.version,
         subject=subject,
+        chain=_chain_of(ending.run),
         parameters=parameters,
         fresh=fresh,
         because=because or decision.reason,
@@ -123,6 +124,15 @@ def job_of(
         wait_s=recipe.wait_s,
         accepted=time,
     )
+
+
+def _chain_of(run: RunDocuments) -> tuple[str, ...]:
+    """The recipes that a run is a result of, as its start document says."""
+    made_by = run.start.get("processing_of")
+    if not isinstance(made_by, Mapping):
+        return ()
+    chain = made_by.get("chain") or [made_by.get("recipe")]
+    return tuple(map(str, chain)) if isinstance(chain, list | tuple) else ()
 
 
 @dataclass(frozen=True, slots=True)

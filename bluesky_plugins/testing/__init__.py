@@ -3,6 +3,7 @@
 from bluesky_plugins.testing import batches
 from bluesky_plugins.testing.batches import Bench
 from bluesky_plugins.testing.bus import FakeBus, FakeConsumer, FakeProducer, FakeReader
+from bluesky_plugins.testing.job_store import MemoryJobStore
 from bluesky_plugins.testing.recording import (
     MemoryDocumentStore,
     MemoryLetterBox,
@@ -28,6 +29,7 @@ __all__ = [
     "FakeScheduler",
     "FakeSuggestions",
     "MemoryDocumentStore",
+    "MemoryJobStore",
     "MemoryLetterBox",
     "MemoryLog",
     "MemorySource",
