@@ -39,6 +39,7 @@ from bluesky_plugins.messaging import (
     Producer,
     make_topics,
 )
+from bluesky_plugins.processing import Processor
 from bluesky_plugins.settings import Settings
 
 __all__ = ["RecommenderService"]
@@ -72,6 +73,7 @@ class RecommenderService:
     :param registry: the recommenders there are; those that are installed unless given.
     :param limits: how long computations and the like may take.
     :param ready: called once, when it begins to answer.
+    :param processor: processes runs beside it, in threads of its own.
     """
 
     def __init__(
@@ -81,8 +83,10 @@ class RecommenderService:
         registry: Registry | None = None,
         limits: Limits | None = None,
         ready: Callable[[str], None] | None = None,
+        processor: Processor | None = None,
     ) -> None:
         self.settings = settings
+        self._processor = processor
         self._ready: Callable[[str], None] | None = ready
         registry = registry or Registry()
         self._stopping = threading.Event()
@@ -140,7 +144,11 @@ class RecommenderService:
         work = threading.Thread(target=self._work, name=SERVICE, daemon=True)
         with self._http():
             work.start()
+            if self._processor is not None:
+                self._processor.start()
             self._stopping.wait()
+            if self._processor is not None:
+                self._processor.stop()
         work.join(STOP_SECONDS)
         if work.is_alive():
             log.warning("a server does not answer; left without goodbye")
@@ -161,7 +169,14 @@ class RecommenderService:
 
     @contextmanager
     def _http(self) -> Iterator[None]:
-        self._door = HttpDoor(self.settings, self.store, self._producer, self.metrics, self._health)
+        self._door = HttpDoor(
+            self.settings,
+            self.store,
+            self._producer,
+            self.metrics,
+            self._health,
+            processor=self._processor,
+        )
         self._door.start()
         try:
             yield
@@ -169,11 +184,14 @@ class RecommenderService:
             self._door.stop(1.0)
 
     def _health(self) -> dict[str, Any]:
+        processor = self._processor
         return {
             "kafka": self._producer.healthy,
             "mongo": self.writer.healthy,
             "ready": self._ready is None,
             "backlog": self.writer.backlog,
+            # Said, and no fault of the recommender: it answers whatever becomes of processing.
+            **({} if processor is None else {"processing": processor.health()}),
             # Whether the loop itself is well, whatever the servers do.
             "alive": time.monotonic() - self._turned < STUCK_SECONDS,
         }

@@ -49,19 +49,48 @@ from bluesky_plugins.processing.recipe import (
     read_recipes,
 )
 from bluesky_plugins.processing.recipes import Decision, Ending, Verdict, evaluate
+from bluesky_plugins.processing.requests import (
+    CancelJob,
+    ProcessRun,
+    RetryJob,
+    SubmitJob,
+    TriggerMethod,
+)
 from bluesky_plugins.processing.slurm import SlurmScheduler
 from bluesky_plugins.processing.templates import ArgumentError
 
 if TYPE_CHECKING:
+    from bluesky_plugins.processing.acceptance import RunSource, expected_key
+    from bluesky_plugins.processing.service import Processor, recipes_of
     from bluesky_plugins.processing.ssh import AsyncsshRunner
     from bluesky_plugins.processing.store import JobStore, MongoJobStore, StoreDownError
+    from bluesky_plugins.processing.trigger import (
+        Job,
+        JobTimeoutError,
+        Trigger,
+        asker,
+        send_request,
+    )
+    from bluesky_plugins.processing.views import explain_run, list_jobs, show_job
 
 # Extras: asyncssh, and what the services need.
 _LAZY = {
     "AsyncsshRunner": "ssh",
+    "Job": "trigger",
     "JobStore": "store",
+    "JobTimeoutError": "trigger",
     "MongoJobStore": "store",
+    "Processor": "service",
+    "RunSource": "acceptance",
     "StoreDownError": "store",
+    "Trigger": "trigger",
+    "asker": "trigger",
+    "expected_key": "acceptance",
+    "explain_run": "views",
+    "list_jobs": "views",
+    "recipes_of": "service",
+    "send_request": "trigger",
+    "show_job": "views",
 }
 
 __all__ = [
@@ -73,6 +102,7 @@ __all__ = [
     "AttemptRef",
     "Beamtime",
     "BeamtimeError",
+    "CancelJob",
     "Change",
     "CommandRunner",
     "Completed",
@@ -83,9 +113,11 @@ __all__ = [
     "Fault",
     "FileRecord",
     "Found",
+    "Job",
     "JobRecord",
     "JobState",
     "JobStore",
+    "JobTimeoutError",
     "LocalLimits",
     "LocalRunner",
     "LocalScheduler",
@@ -98,34 +130,48 @@ __all__ = [
     "PathPolicy",
     "PathRule",
     "Place",
+    "ProcessRun",
+    "Processor",
     "Recipe",
     "RecipeError",
     "RecipeFile",
     "Resources",
     "ResultRecord",
     "ResultSpec",
+    "RetryJob",
     "Rules",
     "RunDocuments",
+    "RunSource",
     "Scheduler",
     "SlurmScheduler",
     "StoreDownError",
     "Subject",
     "Submission",
+    "SubmitJob",
     "SubmitRefused",
     "Target",
     "TransportError",
+    "Trigger",
+    "TriggerMethod",
     "Verdict",
     "When",
     "accept",
     "admissions",
+    "asker",
     "checked_key",
     "evaluate",
+    "expected_key",
+    "explain_run",
     "find_beamtime",
     "job_key",
     "job_of",
+    "list_jobs",
     "outstanding",
     "person_job",
     "read_recipes",
+    "recipes_of",
+    "send_request",
+    "show_job",
     "step",
     "story",
     "submission_of",

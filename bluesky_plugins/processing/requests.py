@@ -85,9 +85,7 @@ class RetryJob(_Request):
     key: JobKey
 
 
-Request = Annotated[
-    SubmitJob | ProcessRun | CancelJob | RetryJob, Field(discriminator="request")
-]
+Request = Annotated[SubmitJob | ProcessRun | CancelJob | RetryJob, Field(discriminator="request")]
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
 
 

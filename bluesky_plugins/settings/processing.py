@@ -60,7 +60,8 @@ class SlurmTargetSettings(Section):
         60.0, gt=0, description="a command that is not done after this is given up, s"
     )
     resources: dict[str, Any] = Field(
-        default_factory=dict, description="partition, account...; of jobs that do not name their own"
+        default_factory=dict,
+        description="partition, account...; of jobs that do not name their own",
     )
     paths: tuple[PathSettings, ...] = ()
 
