@@ -57,7 +57,7 @@ def _no_target(request: Request, error: Exception) -> Response:
 def _add_list(app: FastAPI, processor_of: Callable[..., Processor]) -> None:
     @app.get("/api/jobs", summary="Jobs, newest first")
     def jobs(
-        processor: Annotated[Processor, Depends(processor_of)],
+        processor: Processor = Depends(processor_of),
         state: JobState | None = None,
         recipe: str | None = None,
         run: str | None = None,
@@ -65,21 +65,14 @@ def _add_list(app: FastAPI, processor_of: Callable[..., Processor]) -> None:
         limit: Annotated[int, Query(ge=1, le=1000)] = 50,
         skip: Annotated[int, Query(ge=0, le=10**9)] = 0,
     ) -> JobPage:
-        found = list_jobs(
-            processor.store,
-            limit=limit,
-            skip=skip,
-            state=None if state is None else state.value,
-            recipe=recipe,
-            run=run,
-            batch_id=batch_id,
-        )
+        query = {"state": state, "recipe": recipe, "run": run, "batch_id": batch_id}
+        found = list_jobs(processor.store, query, limit=limit, skip=skip)
         return JobPage.model_validate(found)
 
 
 def _add_one(app: FastAPI, processor_of: Callable[..., Processor]) -> None:
     @app.get("/api/jobs/{key}", summary="A job: why it ran, where, how, and what came back")
-    def job(processor: Annotated[Processor, Depends(processor_of)], key: str) -> dict[str, Any]:
+    def job(key: str, processor: Processor = Depends(processor_of)) -> dict[str, Any]:
         try:
             found = show_job(processor.store, key)
         except ValueError as error:
@@ -89,7 +82,7 @@ def _add_one(app: FastAPI, processor_of: Callable[..., Processor]) -> None:
         return found
 
     @app.get("/api/jobs/{key}/logs", summary="The ends of a job's stdout and stderr")
-    def logs(processor: Annotated[Processor, Depends(processor_of)], key: str) -> JobLogs:
+    def logs(key: str, processor: Processor = Depends(processor_of)) -> JobLogs:
         try:
             stdout, stderr = processor.logs(key)
         except ValueError as error:

@@ -62,12 +62,12 @@ def jobs() -> None:
 @click.option("--run", help="Only of this run, by its uid.")
 @click.option("--batch", "batch_id", help="Only of this batch.")
 @click.option("--recipe", help="Only of this recipe.")
-def list_command(as_json: bool, limit: int, **query: str | None) -> None:
+def list_command(as_json: bool, limit: int, **query: str) -> None:
     """Jobs, the newest first."""
     from bluesky_plugins.processing import list_jobs
 
     with _store_answers():
-        found = list_jobs(_store(load_settings()), limit=limit, **query)
+        found = list_jobs(_store(load_settings()), query, limit=limit)
     if as_json:
         show_json(found["jobs"])
         return

@@ -34,6 +34,7 @@ limit_option = click.option(
 
 
 def show_table(rows: list[dict[str, Any]], columns: dict[str, Callable[[Any], str]]) -> None:
+    """Print a table; column -> how its values are written."""
     table = Table(box=None, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -44,18 +45,22 @@ def show_table(rows: list[dict[str, Any]], columns: dict[str, Callable[[Any], st
 
 
 def as_text(value: Any) -> str:
+    """A value, or nothing."""
     return "" if value is None else str(value)
 
 
 def as_time(value: Any) -> str:
+    """Seconds since the epoch in the time of this place."""
     return datetime.fromtimestamp(value).strftime("%Y-%m-%d %H:%M:%S") if value else ""
 
 
 def show_json(data: Any) -> None:
+    """Print data as one line of JSON."""
     click.echo(json.dumps(data, default=str))
 
 
 def fail(message: str, status: int = 1) -> None:
+    """End the command, and say why."""
     click.echo(f"bluesky-plugins: {message}", err=True)
     sys.exit(status)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bluesky_plugins.processing.acceptance import RunSource, documents_of
@@ -19,7 +19,7 @@ OF_RUN = 1000
 
 
 def list_jobs(
-    store: JobStore, *, limit: int = 50, skip: int = 0, **query: str | None
+    store: JobStore, query: Mapping[str, str | None], *, limit: int = 50, skip: int = 0
 ) -> dict[str, Any]:
     """One page of jobs, the newest first.
 

@@ -42,8 +42,10 @@ class Bench(Loop):
         recipe = {
             "name": "reduce",
             "when": {"start": {"plan_name": "count"}},
-            "argv": [sys.executable, str(program), "{event.data.det}"]
-            + [str(self.starts_file), str(self.gate)],
+            "argv": [
+                *(sys.executable, str(program), "{event.data.det}"),
+                *(str(self.starts_file), str(self.gate)),
+            ],
             "result": {"numbers": ["peak"]},
             "resources": {"time_limit_s": 60},
         }
