@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -326,37 +326,54 @@ class Driver:
 
     async def _ask(self, target: str) -> None:
         """One query for all jobs of a target, and one for those that are searched."""
-        scheduler, asked = self._schedulers[target], self._clock()
-        refs = [
-            ref
-            for job in self.jobs
-            for where, ref in to_poll(self._rules, job, asked)
-            if where == target
-        ]
+        # What can be polled and what can be found are two questions: one may fail alone.
         searches = self._searches.pop(target, {})
+        said = [await self._search(target, searches), await self._poll(target)]
+        reasons = [reason for reason in said if reason is not None]
+        if reasons:
+            self._told(target, max(reasons))
+            self._wake.set()
+
+    async def _search(self, target: str, searches: Mapping[str, int]) -> str | None:
+        """Look for jobs; empty, or why that was not possible. None: nothing to look for."""
+        if not searches:
+            return None
+        asked = self._clock()
         try:
-            if refs:
-                observed = await scheduler.poll(refs)
-                await asyncio.gather(
-                    *(
-                        self._tell(key, Observed(time=asked, attempt=attempt, observation=seen))
-                        for (key, attempt), seen in observed.items()
-                    )
-                )
-            if searches:
-                found = await scheduler.find(list(searches))
-                for key, attempt in searches.items():
-                    seen_there = tuple(found.get(key, ()))
-                    event = Searched(time=asked, attempt=attempt, found=seen_there)
-                    await self._tell(key, event)
+            found = await self._schedulers[target].find(list(searches))
         except TransportError as error:
-            self._told(target, error.reason)
-            for key in {ref[0] for ref in refs} | searches.keys():
-                await self._tell(key, PollFailed(time=asked, reason=error.reason))
-        else:
-            if refs or searches:
-                self._told(target, "")
-                self._wake.set()
+            await self._tell_failed(searches, asked, error.reason)
+            return error.reason
+        for key, attempt in searches.items():
+            seen = tuple(found.get(key, ()))
+            await self._tell(key, Searched(time=asked, attempt=attempt, found=seen))
+        return ""
+
+    async def _poll(self, target: str) -> str | None:
+        """Ask how all jobs of a target are; empty, or why that was not possible.
+
+        None: there is nothing to ask.
+        """
+        asked = self._clock()
+        polled = (to_poll(self._rules, job, asked) for job in self.jobs)
+        refs = [ref for pairs in polled for where, ref in pairs if where == target]
+        if not refs:
+            return None
+        try:
+            observed = await self._schedulers[target].poll(refs)
+        except TransportError as error:
+            await self._tell_failed([key for key, _, _ in refs], asked, error.reason)
+            return error.reason
+        told = (
+            self._tell(key, Observed(time=asked, attempt=attempt, observation=seen))
+            for (key, attempt), seen in observed.items()
+        )
+        await asyncio.gather(*told)
+        return ""
+
+    async def _tell_failed(self, keys: Iterable[str], asked: float, reason: str) -> None:
+        for key in set(keys):
+            await self._tell(key, PollFailed(time=asked, reason=reason))
 
     # ---- what goes out
 

@@ -59,6 +59,8 @@ def rules_of(settings: Settings) -> Rules:
     processing = settings.processing
     return Rules(
         submit_s=processing.submit_seconds,
+        doubt_s=processing.doubt_seconds,
+        search_s=min(Rules().search_s, processing.doubt_seconds / 2.0),
         heartbeat_s=processing.heartbeat_seconds,
         gone_s=processing.gone_seconds,
     )

@@ -95,6 +95,12 @@ class ProcessingSettings(Section):
     submit_seconds: float = Field(
         120.0, gt=0, description="a submission without an answer for this long is doubtful, s"
     )
+    doubt_seconds: float = Field(
+        20.0,
+        gt=0,
+        description="a submission of which nobody knows is searched for this long before it is "
+        "repeated, s",
+    )
     heartbeat_seconds: float = Field(
         300.0, gt=0, description="a job that is silent for this long is stopped, s"
     )

@@ -54,6 +54,7 @@ class Bench(Loop):
         self.environment |= {
             "BLUESKY_PLUGINS_PROCESSING__RECIPES": str(recipes),
             "BLUESKY_PLUGINS_PROCESSING__POLL_SECONDS": "0.2",
+            "BLUESKY_PLUGINS_PROCESSING__DOUBT_SECONDS": "2",
         }
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
