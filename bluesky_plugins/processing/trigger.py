@@ -6,6 +6,7 @@ prompt.
 
 from __future__ import annotations
 
+import atexit
 import getpass
 import threading
 import time
@@ -56,6 +57,18 @@ def send_request(settings: Settings, request: Request, mail: Mail | None = None)
         producer.deliver([message], SEND_S)
     finally:
         producer.close(0.5)
+
+
+_stores: dict[tuple[str, str], JobStore] = {}
+
+
+def process_store(settings: Settings) -> JobStore:
+    """The one store of this process for these settings; closed at its end."""
+    which = (settings.mongo.address, settings.beamline)
+    if which not in _stores:
+        _stores[which] = store = MongoJobStore.from_settings(settings)
+        atexit.register(store.close)
+    return _stores[which]
 
 
 class Job:
@@ -150,7 +163,6 @@ class Trigger:
             )
         self.method = TriggerMethod(trigger_method)
         self._settings = settings
-        self._store: JobStore | None = None
 
     def run(
         self,
@@ -182,6 +194,5 @@ class Trigger:
             result=result,
         )
         send_request(settings, request)
-        if self._store is None:
-            self._store = MongoJobStore.from_settings(settings)
-        return Job(key_of(Subject(), job_name, "", {}, uid), settings, self._store)
+        key = key_of(Subject(), job_name, "", {}, uid)
+        return Job(key, settings, process_store(settings))

@@ -12,7 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from bluesky_plugins.messaging import Producer, make_topics
+from bluesky_plugins.adaptive import Result
+from bluesky_plugins.messaging import Producer, TopicReader, decode, make_topics
+from bluesky_plugins.processing import Trigger, TriggerMethod
 from bluesky_plugins.settings import Settings
 from bluesky_plugins.testing import composed_run
 from tests.system.conftest import Loop, Process
@@ -184,3 +186,95 @@ def test_killed_in_the_middle_there_is_one_start_and_one_result(bench: Bench) ->
     assert len(analysis_of(bench, run)) == 1
     jobs = bench.collection("plugins", "jobs")
     assert [one["state"] for one in jobs.find()] == ["succeeded", "succeeded"]
+
+
+def test_a_person_at_a_prompt_runs_a_program_looks_at_it_and_stops_it(bench: Bench) -> None:
+    bench.recommender()
+    trigger = Trigger(TriggerMethod.LOCAL_BASH_SCRIPT, settings=bench.settings)
+    said = 'it\'s $(id) "quoted"\nand more'
+    done = trigger.run([sys.executable, "-c", "import sys; print(sys.argv[1])", said])
+    assert done.wait(timeout=30) == "succeeded"
+    assert done.logs()[0] == f"{said}\n"
+
+    waits = f"import threading; print('up', flush=True); threading.Event().wait({60})"
+    long = trigger.run([sys.executable, "-c", waits])
+    bench.until(lambda: long.state == "running", "running job")
+    answer = bench.until(lambda: logs_of(bench, long.key)["stdout"], "its output while it runs")
+    assert answer == "up\n"
+    long.cancel("enough")
+    assert long.wait(timeout=30) == "cancelled"
+    record = long.record
+    assert record is not None
+    assert record.reason.endswith(": enough")
+
+    auto = Trigger(TriggerMethod.AUTO, settings=bench.settings).run(["/bin/true"])
+    assert auto.wait(timeout=30) == "succeeded"
+    assert bench.told("jobs", "show", auto.key)["because"].endswith("auto: no cluster is set")
+    nowhere = Trigger(settings=bench.settings).run(["/bin/true"])
+    assert nowhere.wait(timeout=30) == "failed"
+    assert "no target of kind slurm is set" in bench.told("jobs", "show", nowhere.key)["reason"]
+
+
+def logs_of(bench: Bench, key: str) -> dict[str, str]:
+    return dict(httpx.get(f"{bench.url}/api/jobs/{key}/logs").json())
+
+
+def test_a_recorded_run_is_processed_again_only_when_that_is_said(bench: Bench) -> None:
+    bench.gate.touch()
+    bench.recommender()
+    bench.service("recorder")
+    run = bench.measure()
+    first = bench.job_of(run, "succeeded")["key"]
+    bench.until(lambda: explained_of(bench, run), "recorded run")
+    asked = ("jobs", "submit", "--recipe", "reduce", "--run", run)
+    assert bench.told(*asked)["key"] == first
+    assert bench.command(*asked, "--again").returncode == 2
+    second = bench.told(*asked, "--again", "--reason", "new calibration")["key"]
+    assert second != first
+    bench.until(lambda: shown(bench, second).get("state") == "succeeded", "second job")
+    assert shown(bench, second)["because"].endswith(": new calibration")
+    assert len(bench.started()) == 2
+    unknown = bench.command("jobs", "submit", "--recipe", "redcue", "--run", run)
+    assert unknown.returncode == 1
+    assert "no recipe is called redcue" in unknown.stderr
+
+
+def shown(bench: Bench, key: str) -> dict[str, Any]:
+    done = bench.command("jobs", "show", key, "--json")
+    return dict(json.loads(done.stdout)) if done.returncode == 0 else {}
+
+
+def test_what_cannot_be_is_shown_and_the_batch_hears_of_its_points(bench: Bench) -> None:
+    bench.gate.touch()
+    heard = Listener(bench.settings, "adaptive", "alerts")
+    bench.recommender()
+    run = bench.measure(
+        batch_id="b1", batch_count=0, batch_mode="run", processing=["reduce", "nonsense"]
+    )
+    key = bench.job_of(run, "succeeded")["key"]
+    result = bench.until(lambda: heard.next("result"), "result in the batch's log")
+    parsed = Result.model_validate(result)
+    assert (parsed.batch_id, parsed.run, parsed.key) == ("b1", run, key)
+    assert parsed.values == {"processing.reduce.peak": 4.0}
+    alert = bench.until(lambda: heard.next("alert"), "alert")
+    assert alert["reason"].startswith("no recipe is called 'nonsense'")
+    heard.close()
+
+
+class Listener:
+    """Messages of some topics by their names, from now on."""
+
+    def __init__(self, settings: Settings, *topics: str) -> None:
+        self._readers = [TopicReader(settings, settings.topic(topic)) for topic in topics]
+        self._heard: list[tuple[str, dict[str, Any]]] = []
+        for reader in self._readers:
+            reader.start("end", 10.0)
+
+    def next(self, name: str) -> dict[str, Any] | None:
+        for reader in self._readers:
+            self._heard += [decode(message.value) for message in reader.poll(100, 0.1)]
+        return next((doc for heard, doc in self._heard if heard == name), None)
+
+    def close(self) -> None:
+        for reader in self._readers:
+            reader.close()
