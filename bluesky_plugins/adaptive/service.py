@@ -29,15 +29,14 @@ from bluesky_plugins.adaptive.registry import Registry
 from bluesky_plugins.adaptive.state import Compute
 from bluesky_plugins.adaptive.store import BatchStore
 from bluesky_plugins.adaptive.suggested import Caught, SuggestionsReader
+from bluesky_plugins.adaptive.topics import make_topics_when_up
 from bluesky_plugins.adaptive.workers import Workers
 from bluesky_plugins.adaptive.writer import Mark, Write, Writer
 from bluesky_plugins.messaging import (
-    BrokerUnreachable,
     CommitFailed,
     Consumer,
     Message,
     Producer,
-    make_topics,
 )
 from bluesky_plugins.processing import Processor
 from bluesky_plugins.settings import Settings
@@ -51,7 +50,6 @@ IDLE_SECONDS = 0.05
 BUSY_SECONDS = 0.001
 TICK_SECONDS = 0.5
 STOP_SECONDS = 3.0
-RETRY_SECONDS = 0.5
 # A turn of the loop waits for a server this long at most; after it the loop hangs by itself.
 STUCK_SECONDS = 30.0
 # Records that wait for MongoDB, and messages read before it is known what stands.
@@ -148,7 +146,7 @@ class RecommenderService:
                 self._processor.start()
             self._stopping.wait()
             if self._processor is not None:
-                self._processor.stop()
+                self._processor.stop(1.0)
         work.join(STOP_SECONDS)
         if work.is_alive():
             log.warning("a server does not answer; left without goodbye")
@@ -169,14 +167,8 @@ class RecommenderService:
 
     @contextmanager
     def _http(self) -> Iterator[None]:
-        self._door = HttpDoor(
-            self.settings,
-            self.store,
-            self._producer,
-            self.metrics,
-            self._health,
-            processor=self._processor,
-        )
+        parts = (self.settings, self.store, self._producer, self.metrics, self._health)
+        self._door = HttpDoor(*parts, processor=self._processor)
         self._door.start()
         try:
             yield
@@ -190,22 +182,16 @@ class RecommenderService:
             "mongo": self.writer.healthy,
             "ready": self._ready is None,
             "backlog": self.writer.backlog,
-            # Said, and no fault of the recommender: it answers whatever becomes of processing.
+            # Said only: the recommender answers, whatever becomes of processing.
             **({} if processor is None else {"processing": processor.health()}),
-            # Whether the loop itself is well, whatever the servers do.
             "alive": time.monotonic() - self._turned < STUCK_SECONDS,
         }
 
     def _make_topics(self) -> bool:
-        while not self._stopping.is_set():
-            self._turned = time.monotonic()
-            try:
-                make_topics(self.settings)
-                return True
-            except BrokerUnreachable as error:
-                log.warning("Kafka does not answer; it is tried again", error=str(error))
-                self._stopping.wait(RETRY_SECONDS)
-        return False
+        return make_topics_when_up(self.settings, self._stopping, self._at_turn)
+
+    def _at_turn(self) -> None:
+        self._turned = time.monotonic()
 
     def _serve(self) -> None:
         adaptive = self.settings.adaptive
@@ -230,7 +216,7 @@ class RecommenderService:
     # ---- one turn of the loop
 
     def _turn(self) -> None:
-        self._turned = time.monotonic()
+        self._at_turn()
         busy = self.keeper.busy or self._outgoing.waiting or not self._caught_up
         self._hear(BUSY_SECONDS if busy else 0.0)
         messages = self._consumer.poll(AT_ONCE, 0.0 if busy else IDLE_SECONDS)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import structlog
 
 from bluesky_plugins.processing.admission import admissions
+from bluesky_plugins.processing.asker import Asker
 from bluesky_plugins.processing.carrier import Carrier
 from bluesky_plugins.processing.events import (
     Admitted,
@@ -25,20 +26,16 @@ from bluesky_plugins.processing.events import (
     Command,
     Event,
     Held,
-    Observed,
-    PollFailed,
     Publish,
     Published,
     Recovered,
     RetryRequested,
-    Searched,
     Tick,
 )
 from bluesky_plugins.processing.job import JobRecord
 from bluesky_plugins.processing.keeping import active_until
 from bluesky_plugins.processing.machine import Rules, outstanding, step
-from bluesky_plugins.processing.observing import to_poll
-from bluesky_plugins.processing.ports import Scheduler, TransportError
+from bluesky_plugins.processing.ports import Scheduler
 from bluesky_plugins.processing.postman import Postman
 from bluesky_plugins.processing.requests import Post, PostKind
 from bluesky_plugins.processing.store import JobStore, StoreDownError, UnstorableError
@@ -50,8 +47,6 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 # Threads for the store and the broker, which know no event loop.
 THREADS = 4
-# A poll may come this much early, rather than a whole turn late.
-EARLY = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,9 +99,7 @@ class Driver:
         self._clock = clock
         self._live: dict[str, _Live] = {}
         self._held_until = 0.0
-        self._asked: dict[str, float] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
-        self._searches: dict[str, dict[str, int]] = {}
         self._sending: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -114,6 +107,15 @@ class Driver:
         self._failure: asyncio.Future[None] | None = None
         self._threads = DaemonThreads(THREADS, "processing-store")
         self._carrier = Carrier(schedulers, clock)
+        self._asker = Asker(
+            schedulers,
+            self._rules,
+            poll_s=self._pace.poll_s,
+            clock=clock,
+            jobs=lambda: self.jobs,
+            tell=self._tell,
+            said=self._asked_target,
+        )
         self.trouble: dict[str, str] = {}
 
     @property
@@ -123,8 +125,8 @@ class Driver:
 
     @property
     def jobs(self) -> list[JobRecord]:
-        """The jobs that are looked after."""
-        return [live.job for live in self._live.values()]
+        """The jobs that are looked after; from any thread."""
+        return [live.job for live in list(self._live.values())]
 
     def wake(self) -> None:
         """Something is to be done now; from the loop's thread."""
@@ -302,9 +304,7 @@ class Driver:
         if not self.leads:
             return  # whoever leads now does it
         if (search := self._carrier.search_of(job, command)) is not None:
-            target, attempt = search
-            self._searches.setdefault(target, {})[job.key] = attempt
-            self._asked.pop(target, None)
+            self._asker.search(job.key, *search)
             self._wake.set()
             return
         event = await self._carrier.carry_out(job, command)
@@ -315,65 +315,9 @@ class Driver:
     # ---- targets
 
     def _ask_when_due(self, target: str) -> None:
-        now = self._clock()
         running = self._asking.get(target)
-        if running is not None and not running.done():
-            return
-        if now - self._asked.get(target, 0.0) < EARLY * self._pace.poll_s:
-            return
-        self._asked[target] = now
-        self._asking[target] = self._start(self._ask(target))
-
-    async def _ask(self, target: str) -> None:
-        """One query for all jobs of a target, and one for those that are searched."""
-        # What can be polled and what can be found are two questions: one may fail alone.
-        searches = self._searches.pop(target, {})
-        said = [await self._search(target, searches), await self._poll(target)]
-        reasons = [reason for reason in said if reason is not None]
-        if reasons:
-            self._told(target, max(reasons))
-            self._wake.set()
-
-    async def _search(self, target: str, searches: Mapping[str, int]) -> str | None:
-        """Look for jobs; empty, or why that was not possible. None: nothing to look for."""
-        if not searches:
-            return None
-        asked = self._clock()
-        try:
-            found = await self._schedulers[target].find(list(searches))
-        except TransportError as error:
-            await self._tell_failed(searches, asked, error.reason)
-            return error.reason
-        for key, attempt in searches.items():
-            seen = tuple(found.get(key, ()))
-            await self._tell(key, Searched(time=asked, attempt=attempt, found=seen))
-        return ""
-
-    async def _poll(self, target: str) -> str | None:
-        """Ask how all jobs of a target are; empty, or why that was not possible.
-
-        None: there is nothing to ask.
-        """
-        asked = self._clock()
-        polled = (to_poll(self._rules, job, asked) for job in self.jobs)
-        refs = [ref for pairs in polled for where, ref in pairs if where == target]
-        if not refs:
-            return None
-        try:
-            observed = await self._schedulers[target].poll(refs)
-        except TransportError as error:
-            await self._tell_failed([key for key, _, _ in refs], asked, error.reason)
-            return error.reason
-        told = (
-            self._tell(key, Observed(time=asked, attempt=attempt, observation=seen))
-            for (key, attempt), seen in observed.items()
-        )
-        await asyncio.gather(*told)
-        return ""
-
-    async def _tell_failed(self, keys: Iterable[str], asked: float, reason: str) -> None:
-        for key in set(keys):
-            await self._tell(key, PollFailed(time=asked, reason=reason))
+        if (running is None or running.done()) and self._asker.due(target):
+            self._asking[target] = self._start(self._asker.ask(target))
 
     # ---- what goes out
 
@@ -403,6 +347,10 @@ class Driver:
             await self._tell(job.key, Announced(time=now, changes=len(job.history)))
 
     # ---- tasks
+
+    def _asked_target(self, target: str, reason: str) -> None:
+        self._told(target, reason)
+        self._wake.set()
 
     def _told(self, who: str, reason: str) -> None:
         if reason and self.trouble.get(who) != reason:

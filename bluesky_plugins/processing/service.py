@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -145,7 +146,7 @@ class Processor:
         return {
             "ready": self.ready,
             "leads": driver is not None and driver.leads,
-            "jobs": len(driver.jobs) if driver else 0,
+            "jobs": dict(Counter(job.state.value for job in (driver.jobs if driver else ()))),
             "trouble": self.trouble,
         }
 
