@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from bluesky_plugins.messaging import Producer, TopicReader, decode, make_topics
 from bluesky_plugins.processing import Trigger, TriggerMethod
 from bluesky_plugins.settings import Settings
 from bluesky_plugins.testing import composed_run
+from tests.slurm import SlurmSite
 from tests.system.conftest import Loop, Process
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
@@ -41,7 +43,7 @@ class Bench(Loop):
         self.gate, self.starts_file = folder / "gate", folder / "starts"
         program = folder / "reduce.py"
         program.write_text(REDUCE)
-        recipe = {
+        self.recipe: dict[str, Any] = {
             "name": "reduce",
             "when": {"start": {"plan_name": "count"}},
             "argv": [
@@ -51,13 +53,16 @@ class Bench(Loop):
             "result": {"numbers": ["peak"]},
             "resources": {"time_limit_s": 60},
         }
-        recipes = folder / "recipes.yaml"
-        recipes.write_text(json.dumps({"recipes": [recipe]}))
+        self.recipes = folder / "recipes.yaml"
+        self.write_recipe()
         self.environment |= {
-            "BLUESKY_PLUGINS_PROCESSING__RECIPES": str(recipes),
+            "BLUESKY_PLUGINS_PROCESSING__RECIPES": str(self.recipes),
             "BLUESKY_PLUGINS_PROCESSING__POLL_SECONDS": "0.2",
             "BLUESKY_PLUGINS_PROCESSING__DOUBT_SECONDS": "2",
         }
+
+    def write_recipe(self) -> None:
+        self.recipes.write_text(json.dumps({"recipes": [self.recipe]}))
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -278,3 +283,36 @@ class Listener:
     def close(self) -> None:
         for reader in self._readers:
             reader.close()
+
+
+def test_over_ssh_a_cluster_carries_out_what_a_person_and_a_recipe_ask(
+    bench: Bench, slurm_site: SlurmSite
+) -> None:
+    bench.gate.touch()
+    cluster = {
+        "kind": "slurm",
+        "via": "asyncssh",
+        "host": "127.0.0.1",
+        "port": slurm_site.ssh_port,
+        "user": slurm_site.user,
+        "keys": [str(slurm_site.folder / "user_key")],
+        "known_hosts": str(slurm_site.known_hosts()),
+        "ssh_config": os.devnull,
+        "work_dir": str(slurm_site.work_dir),
+        "python": "/usr/bin/python3",
+    }
+    bench.environment["BLUESKY_PLUGINS_PROCESSING__TARGETS"] = json.dumps({"cluster": cluster})
+    bench.recipe["targets"] = ["cluster"]
+    bench.write_recipe()
+    bench.recommender()
+    run = bench.measure()
+    by_hand = Trigger(settings=bench.settings).run(["/bin/echo", "it's $(id)"])
+    auto = Trigger(TriggerMethod.AUTO, settings=bench.settings).run(["/bin/true"])
+    assert by_hand.wait(timeout=60) == "succeeded"
+    assert by_hand.logs()[0] == "it's $(id)\n"
+    assert auto.wait(timeout=60) == "succeeded"
+    assert "cluster can be reached" in bench.told("jobs", "show", auto.key)["because"]
+    job = bench.told("jobs", "show", bench.job_of(run, "succeeded")["key"])
+    assert job["target"] == "cluster"
+    assert job["numbers"] == {"peak": 4.0}
+    assert job["attempts"][0]["native_id"]
