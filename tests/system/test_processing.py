@@ -81,7 +81,7 @@ class Bench(Loop):
         return json.loads(done.stdout)
 
     def recommender(self) -> Process:
-        process = self.run("-m", "bluesky_plugins.cli", "recommender")
+        self.process = process = self.run("-m", "bluesky_plugins.cli", "recommender")
         self.ready(process)
         return process
 
@@ -206,6 +206,10 @@ def test_a_person_at_a_prompt_runs_a_program_looks_at_it_and_stops_it(bench: Ben
     bench.until(lambda: long.state == "running", "running job")
     answer = bench.until(lambda: logs_of(bench, long.key)["stdout"], "its output while it runs")
     assert answer == "up\n"
+    assert bench.process.stop(5.0) == 0
+    bench.process.start()
+    bench.ready(bench.process)
+    assert long.state == "running"
     long.cancel("enough")
     assert long.wait(timeout=30) == "cancelled"
     record = long.record
