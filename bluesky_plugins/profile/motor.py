@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import Any
 
 from ophyd import Component, EpicsMotor, EpicsSignal, EpicsSignalRO, Kind
@@ -13,7 +14,7 @@ __all__ = ["Motor"]
 
 log = logging.getLogger(__name__)
 
-# How long a move waits, after its IOC has come back, until the IOC tells where the motor is.
+# How long a move waits, after its IOC has come back, until the IOC tells where the motor is, s.
 TOLD_AGAIN_SECONDS = 10.0
 
 
@@ -58,10 +59,12 @@ class Motor(EpicsMotor):  # type: ignore[misc]
 
         Before, the end of the move would not be seen, or be judged by an alarm of the time before.
 
-        :raises DisconnectedError: if the IOC tells nothing within 10 s.
+        :param position: where to, EGU.
+        :raises DisconnectedError: if the IOC has not told all of it within 10 s.
         """
+        deadline = time.monotonic() + TOLD_AGAIN_SECONDS
         for signal, told in self._told.items():
-            if not told.wait(TOLD_AGAIN_SECONDS):
+            if not told.wait(max(0.0, deadline - time.monotonic())):
                 raise DisconnectedError(f"{signal.name} tells nothing since its IOC was connected")
         return super().move(position, wait=wait, **kwargs)
 
