@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What pip cannot bring, for images, pods and their tests on Debian: podman, buildah and their
-# friends, headless Chromium, Xvfb, tmux, shellcheck. Quick when all is there. Needs root.
+# friends, a Slurm of one node, headless Chromium, Xvfb, tmux, shellcheck. Quick when all is there. Needs root.
 # Not kubectl: Debian 12 has 1.20, which is too old for pods/kustomization.yaml.
 set -euo pipefail
 
@@ -8,6 +8,8 @@ packages=(
     # containers, images, their networks; debootstrap makes the base image without a registry
     podman buildah runc netavark aardvark-dns catatonit iptables nftables iproute2
     fuse-overlayfs slirp4netns uidmap debootstrap
+    # a real Slurm on this machine, and the SSH by which it is reached
+    slurm-wlm munge openssh-server openssh-client
     # what a pod's nginx.conf is checked with
     nginx-light
     # pages and screens, looked at without a display

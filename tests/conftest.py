@@ -149,6 +149,22 @@ def private_valkey(tmp_path: Path) -> Iterator[PrivateServer]:
     yield from served("valkey", make_valkey, tmp_path)
 
 
+@pytest.fixture(scope="session")
+def slurm_site() -> Iterator[Any]:
+    """The session's Slurm with its sshd (`tests.slurm.SlurmSite`)."""
+    from tests.slurm import running_site
+
+    yield from running_site()
+
+
+@pytest.fixture
+def private_slurm_site() -> Iterator[Any]:
+    """A Slurm of the test's own, whose parts are to be stopped."""
+    from tests.slurm import running_site
+
+    yield from running_site(min_job_age=2)
+
+
 # -- settings -------------------------------------------------------------------------------
 
 

@@ -18,11 +18,13 @@ from fastapi.security import APIKeyHeader
 from pydantic import BaseModel, ConfigDict, Field
 from pymongo.errors import PyMongoError
 
+from bluesky_plugins.adaptive.http_jobs import add_jobs
 from bluesky_plugins.adaptive.metrics import Metrics
 from bluesky_plugins.adaptive.model import Command, CommandKind
 from bluesky_plugins.adaptive.store import BatchStore
 from bluesky_plugins.adaptive.views import list_batches, show_batch
 from bluesky_plugins.messaging import MessagingError, Producer
+from bluesky_plugins.processing import Processor
 from bluesky_plugins.settings import ConfigurationError, Settings
 
 __all__ = ["Door", "HttpDoor", "make_app"]
@@ -66,8 +68,11 @@ class Door:
         producer: Producer,
         metrics: Metrics,
         health: Callable[[], Mapping[str, Any]],
+        *,
+        processor: Processor | None = None,
     ) -> None:
         self.settings = settings
+        self.processor = processor
         self.store = store
         self.producer = producer
         self.metrics = metrics
@@ -128,6 +133,12 @@ def _authorized(
 Authorized = Annotated[Door, Depends(_authorized)]
 
 
+def _processor(door: Authorized) -> Processor:
+    if door.processor is None:
+        raise HTTPException(404, "nothing is processed here")
+    return door.processor
+
+
 def make_app() -> FastAPI:
     """The API; `app.state.door` is what it works with."""
     app = FastAPI(
@@ -139,6 +150,7 @@ def make_app() -> FastAPI:
     )
     _add_views(app)
     _add_commands(app)
+    add_jobs(app, _processor)
     _add_operation(app)
     app.add_exception_handler(PyMongoError, _no_mongo)
     return app
@@ -219,6 +231,9 @@ def _add_operation(app: FastAPI) -> None:
 
     @app.get("/metrics", summary="Prometheus metrics")
     def metrics(door: Authorized) -> Response:
+        if (processor := door.processor) is not None:
+            health = processor.health()
+            door.metrics.processing(health["jobs"], len(health["trouble"]))
         return Response(door.metrics.text(), media_type="text/plain; version=0.0.4")
 
 
@@ -235,9 +250,11 @@ class HttpDoor:
         producer: Producer,
         metrics: Metrics,
         health: Callable[[], Mapping[str, Any]],
+        *,
+        processor: Processor | None = None,
     ) -> None:
         self._settings = settings
-        door = Door(settings, store, producer, metrics, health)
+        door = Door(settings, store, producer, metrics, health, processor=processor)
         host = settings.http.host
         if door.key is None and not _is_loopback(host):
             raise ConfigurationError(

@@ -41,6 +41,25 @@ class Metrics:
             f"{PREFIX}_computing_seconds", "time a recommender took to reply, s", registry=registry
         )
 
+        self.jobs = Gauge(
+            "bluesky_plugins_processing_jobs",
+            "jobs that are looked after",
+            ["state"],
+            registry=registry,
+        )
+        self.trouble = Gauge(
+            "bluesky_plugins_processing_trouble",
+            "targets and servers that processing cannot reach",
+            registry=registry,
+        )
+
+    def processing(self, states: Mapping[str, int], trouble: int) -> None:
+        """Say how processing is: state -> number of jobs, and how many do not answer."""
+        self.jobs.clear()
+        for state, number in states.items():
+            self.jobs.labels(state).set(number)
+        self.trouble.set(trouble)
+
     def sent(self, name: str, doc: Mapping[str, Any]) -> None:
         """Count a message that went out."""
         if name == "suggestion":

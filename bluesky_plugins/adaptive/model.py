@@ -233,11 +233,16 @@ class Command(Noun):
 
 
 class Result(Noun):
-    """Values that processing found for a run of the batch."""
+    """How a job for a run of the batch ended; with values if it found them."""
 
     uid: str
     batch_id: str
     run: str = Field(description="uid of the run that was processed")
     key: str = Field(description="key of the job")
-    values: dict[str, float]
+    recipe: str = ""
+    state: str = Field("succeeded", description="final state of the job")
+    reason: str = Field("", description="why it is in that state")
+    values: dict[str, float] = Field(
+        description="`processing.<recipe>.<number>` -> value; empty if the job did not succeed"
+    )
     time: float = Field(description="seconds since the epoch")

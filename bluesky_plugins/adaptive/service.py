@@ -29,16 +29,16 @@ from bluesky_plugins.adaptive.registry import Registry
 from bluesky_plugins.adaptive.state import Compute
 from bluesky_plugins.adaptive.store import BatchStore
 from bluesky_plugins.adaptive.suggested import Caught, SuggestionsReader
+from bluesky_plugins.adaptive.topics import make_topics_when_up
 from bluesky_plugins.adaptive.workers import Workers
 from bluesky_plugins.adaptive.writer import Mark, Write, Writer
 from bluesky_plugins.messaging import (
-    BrokerUnreachable,
     CommitFailed,
     Consumer,
     Message,
     Producer,
-    make_topics,
 )
+from bluesky_plugins.processing import Processor
 from bluesky_plugins.settings import Settings
 
 __all__ = ["RecommenderService"]
@@ -50,7 +50,6 @@ IDLE_SECONDS = 0.05
 BUSY_SECONDS = 0.001
 TICK_SECONDS = 0.5
 STOP_SECONDS = 3.0
-RETRY_SECONDS = 0.5
 # A turn of the loop waits for a server this long at most; after it the loop hangs by itself.
 STUCK_SECONDS = 30.0
 # Records that wait for MongoDB, and messages read before it is known what stands.
@@ -72,6 +71,7 @@ class RecommenderService:
     :param registry: the recommenders there are; those that are installed unless given.
     :param limits: how long computations and the like may take.
     :param ready: called once, when it begins to answer.
+    :param processor: processes runs beside it, in threads of its own.
     """
 
     def __init__(
@@ -81,8 +81,10 @@ class RecommenderService:
         registry: Registry | None = None,
         limits: Limits | None = None,
         ready: Callable[[str], None] | None = None,
+        processor: Processor | None = None,
     ) -> None:
         self.settings = settings
+        self._processor = processor
         self._ready: Callable[[str], None] | None = ready
         registry = registry or Registry()
         self._stopping = threading.Event()
@@ -140,7 +142,11 @@ class RecommenderService:
         work = threading.Thread(target=self._work, name=SERVICE, daemon=True)
         with self._http():
             work.start()
+            if self._processor is not None:
+                self._processor.start()
             self._stopping.wait()
+            if self._processor is not None:
+                self._processor.stop(1.0)
         work.join(STOP_SECONDS)
         if work.is_alive():
             log.warning("a server does not answer; left without goodbye")
@@ -161,7 +167,8 @@ class RecommenderService:
 
     @contextmanager
     def _http(self) -> Iterator[None]:
-        self._door = HttpDoor(self.settings, self.store, self._producer, self.metrics, self._health)
+        parts = (self.settings, self.store, self._producer, self.metrics, self._health)
+        self._door = HttpDoor(*parts, processor=self._processor)
         self._door.start()
         try:
             yield
@@ -169,25 +176,22 @@ class RecommenderService:
             self._door.stop(1.0)
 
     def _health(self) -> dict[str, Any]:
+        processor = self._processor
         return {
             "kafka": self._producer.healthy,
             "mongo": self.writer.healthy,
             "ready": self._ready is None,
             "backlog": self.writer.backlog,
-            # Whether the loop itself is well, whatever the servers do.
+            # Said only: the recommender answers, whatever becomes of processing.
+            **({} if processor is None else {"processing": processor.health()}),
             "alive": time.monotonic() - self._turned < STUCK_SECONDS,
         }
 
     def _make_topics(self) -> bool:
-        while not self._stopping.is_set():
-            self._turned = time.monotonic()
-            try:
-                make_topics(self.settings)
-                return True
-            except BrokerUnreachable as error:
-                log.warning("Kafka does not answer; it is tried again", error=str(error))
-                self._stopping.wait(RETRY_SECONDS)
-        return False
+        return make_topics_when_up(self.settings, self._stopping, self._at_turn)
+
+    def _at_turn(self) -> None:
+        self._turned = time.monotonic()
 
     def _serve(self) -> None:
         adaptive = self.settings.adaptive
@@ -212,7 +216,7 @@ class RecommenderService:
     # ---- one turn of the loop
 
     def _turn(self) -> None:
-        self._turned = time.monotonic()
+        self._at_turn()
         busy = self.keeper.busy or self._outgoing.waiting or not self._caught_up
         self._hear(BUSY_SECONDS if busy else 0.0)
         messages = self._consumer.poll(AT_ONCE, 0.0 if busy else IDLE_SECONDS)

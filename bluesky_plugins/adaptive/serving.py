@@ -9,6 +9,7 @@ import structlog
 
 from bluesky_plugins.adaptive.service import RecommenderService
 from bluesky_plugins.messaging import Fenced
+from bluesky_plugins.processing import Processor
 from bluesky_plugins.settings import Settings, load_settings
 
 __all__ = ["serve_recommender"]
@@ -21,14 +22,17 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def serve_recommender(settings: Settings | None = None) -> int:
+def serve_recommender(
+    settings: Settings | None = None, *, processor: Processor | None = None
+) -> int:
     """Run the service until SIGTERM or SIGINT.
 
+    :param processor: processes runs in the same process.
     :return: the exit status: 0, or 1 if another service took this one's place in the group.
     """
     # The loop that answers must not wait 5 ms for the thread that stores.
     sys.setswitchinterval(0.0005)
-    service = RecommenderService(settings or load_settings(), ready=_say)
+    service = RecommenderService(settings or load_settings(), ready=_say, processor=processor)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
     try:

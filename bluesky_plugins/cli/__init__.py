@@ -31,6 +31,7 @@ COMMANDS = {
     "bsui": "services",
     "batches": "views",
     "runs": "views",
+    "jobs": "jobs",
 }
 
 

@@ -42,13 +42,18 @@ def recorder() -> None:
 
 @click.command()
 @section_options("adaptive")
+@section_options("processing", "recipes")
 @section_options("http", "host", "recommender_port", "api_key_file")
 def recommender() -> None:
-    """Answer adaptive plans: decide where each batch measures next."""
+    """Answer adaptive plans: decide where each batch measures next. Process what is over."""
     from bluesky_plugins.adaptive import serve_recommender
+    from bluesky_plugins.cli.recorded_runs import RecordedRuns
+    from bluesky_plugins.processing import Processor
 
     _log_as_json()
-    sys.exit(serve_recommender(load_settings()))
+    settings = load_settings()
+    processor = Processor(settings, RecordedRuns(settings))
+    sys.exit(serve_recommender(settings, processor=processor))
 
 
 @click.command()

@@ -15,7 +15,17 @@ from rich.table import Table
 
 from bluesky_plugins.settings import Settings, load_settings
 
-__all__ = ["batches", "runs"]
+__all__ = [
+    "as_text",
+    "as_time",
+    "batches",
+    "fail",
+    "json_option",
+    "limit_option",
+    "runs",
+    "show_json",
+    "show_table",
+]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 limit_option = click.option(
@@ -23,7 +33,8 @@ limit_option = click.option(
 )
 
 
-def _show(rows: list[dict[str, Any]], columns: dict[str, Callable[[Any], str]]) -> None:
+def show_table(rows: list[dict[str, Any]], columns: dict[str, Callable[[Any], str]]) -> None:
+    """Print a table; column -> how its values are written."""
     table = Table(box=None, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -33,19 +44,23 @@ def _show(rows: list[dict[str, Any]], columns: dict[str, Callable[[Any], str]]) 
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A value, or nothing."""
     return "" if value is None else str(value)
 
 
-def _when(value: Any) -> str:
+def as_time(value: Any) -> str:
+    """Seconds since the epoch in the time of this place."""
     return datetime.fromtimestamp(value).strftime("%Y-%m-%d %H:%M:%S") if value else ""
 
 
-def _json(data: Any) -> None:
+def show_json(data: Any) -> None:
+    """Print data as one line of JSON."""
     click.echo(json.dumps(data, default=str))
 
 
-def _fail(message: str, status: int = 1) -> None:
+def fail(message: str, status: int = 1) -> None:
+    """End the command, and say why."""
     click.echo(f"bluesky-plugins: {message}", err=True)
     sys.exit(status)
 
@@ -58,7 +73,7 @@ def _mongo_answers(settings: Settings) -> Iterator[None]:
         yield
     except PyMongoError as error:
         reason = str(error).split(", Timeout", 1)[0]
-        _fail(f"MongoDB does not answer ({reason}); is the stack up? `bluesky-plugins doctor`")
+        fail(f"MongoDB does not answer ({reason}); is the stack up? `bluesky-plugins doctor`")
 
 
 # ---- batches
@@ -86,10 +101,10 @@ def list_command(as_json: bool, limit: int, state: str | None) -> None:
             silent_after=settings.adaptive.silent_after_seconds,
         )
     if as_json:
-        _json(found["batches"])
+        show_json(found["batches"])
         return
-    columns = {"batch_id": _text, "state": _text, "measured": _text, "reason": _text}
-    _show(found["batches"], {**columns, "first_time": _when})
+    columns = {"batch_id": as_text, "state": as_text, "measured": as_text, "reason": as_text}
+    show_table(found["batches"], {**columns, "first_time": as_time})
     click.echo(f"{len(found['batches'])} of {found['total']}")
 
 
@@ -108,9 +123,9 @@ def show_command(batch_id: str, as_json: bool) -> None:
             silent_after=settings.adaptive.silent_after_seconds,
         )
     if found is None:
-        _fail(f"there is no batch {batch_id}; `bluesky-plugins batches list` shows those there are")
+        fail(f"there is no batch {batch_id}; `bluesky-plugins batches list` shows those there are")
     elif as_json:
-        _json(found)
+        show_json(found)
     else:
         _print_batch(found)
 
@@ -119,12 +134,12 @@ def _print_batch(found: dict[str, Any]) -> None:
     who = (found.get("recommender") or {}).get("name", "nobody")
     click.echo(f"{found['batch_id']}: {found['state']}, {found['measured']} measured, by {who}")
     click.echo(f"{found['reason']}\n")
-    columns = {"batch_count": _text, "revision": _text, "action": _text, "point": _text}
-    _show(found["suggestions"], {**columns, "reason": _text, "time": _when})
+    columns = {"batch_count": as_text, "revision": as_text, "action": as_text, "point": as_text}
+    show_table(found["suggestions"], {**columns, "reason": as_text, "time": as_time})
     click.echo("\nStory:")
     for line in found["story"]:
         count = "" if line["batch_count"] is None else line["batch_count"]
-        click.echo(f"  {_when(line['time']):19}  {count!s:>5}  {line['text']}")
+        click.echo(f"  {as_time(line['time']):19}  {count!s:>5}  {line['text']}")
 
 
 @batches.command("replay")
@@ -138,10 +153,10 @@ def replay_command(batch_id: str, as_json: bool) -> None:
     with _mongo_answers(settings):
         report = replay_batch(BatchStore.from_settings(settings), batch_id, settings)
     if report is None:
-        _fail(f"there is no batch {batch_id}; `bluesky-plugins batches list` shows those there are")
+        fail(f"there is no batch {batch_id}; `bluesky-plugins batches list` shows those there are")
         return
     if as_json:
-        _json(report.as_dict())
+        show_json(report.as_dict())
     else:
         click.echo(report.as_text())
     sys.exit(0 if report.same else 1)
@@ -166,10 +181,10 @@ def list_runs(as_json: bool, limit: int) -> None:
     with _mongo_answers(settings), StoredRuns(settings) as stored:
         found = stored.latest(limit)
     if as_json:
-        _json(found)
+        show_json(found)
         return
-    columns = {"uid": _text, "scan_id": _text, "plan_name": _text, "exit_status": _text}
-    _show(found, {**columns, "num_events": _text, "time": _when})
+    columns = {"uid": as_text, "scan_id": as_text, "plan_name": as_text, "exit_status": as_text}
+    show_table(found, {**columns, "num_events": as_text, "time": as_time})
 
 
 @runs.command("show")
@@ -184,11 +199,11 @@ def show_run(which: str, as_json: bool) -> None:
         with _mongo_answers(settings), StoredRuns(settings) as stored:
             found = stored.find(which)
     except ValueError as error:
-        _fail(str(error), status=2)
+        fail(str(error), status=2)
         return
     if found is None:
-        _fail(f"there is no run {which}; `bluesky-plugins runs list` shows those there are")
+        fail(f"there is no run {which}; `bluesky-plugins runs list` shows those there are")
     elif as_json:
-        _json(found)
+        show_json(found)
     else:
         click.echo(json.dumps(found, indent=2, default=str))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
@@ -21,7 +22,7 @@ def make_namespace(
     table: bool = True,
     tell: Callable[[str], None] = log.info,
 ) -> dict[str, Any]:
-    """`RE, db`, the devices, `to_recommender, from_recommender` and the plans, by name.
+    """`RE, db`, the devices, `to_recommender`, `from_recommender`, `Trigger`, the plans, by name.
 
     :param headless: no graphics; no display is needed.
     :param table: show a live table of each run.
@@ -30,6 +31,7 @@ def make_namespace(
     _choose_display(headless)
     from bluesky_plugins.adaptive import KafkaSuggestions
     from bluesky_plugins.callbacks import KafkaPublisher
+    from bluesky_plugins.processing import Trigger, TriggerMethod
     from bluesky_plugins.profile.devices import connect, make_devices
     from bluesky_plugins.profile.engine import make_engine
     from bluesky_plugins.profile.plans import usual_plans
@@ -49,6 +51,8 @@ def make_namespace(
         "db": Catalog(settings, watch, tell=tell),
         "to_recommender": KafkaPublisher("adaptive", settings=settings),
         "from_recommender": KafkaSuggestions(settings),
+        "Trigger": partial(Trigger, settings=settings),
+        "TriggerMethod": TriggerMethod,
     }
 
 

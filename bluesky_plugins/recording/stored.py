@@ -83,6 +83,39 @@ class StoredRuns:
             "events": self._event_counts(descriptors),
         }
 
+    def documents(self, uid: str) -> list[tuple[str, dict[str, Any]]] | None:
+        """The documents of a run that is over: of its events each stream's last one.
+
+        :returns: (name, document) in order; None if there is no such run, or no stop document.
+        :raises pymongo.errors.PyMongoError: MongoDB does not answer.
+        """
+        of_run, as_sent = {"run_start": uid}, {"_id": False}
+        start = self._db.run_start.find_one({"uid": uid}, as_sent)
+        stop = self._db.run_stop.find_one(of_run, as_sent)
+        if start is None or stop is None:
+            return None
+        descriptors = list(self._db.event_descriptor.find(of_run, as_sent))
+        events = (self._last_event(descriptor["uid"]) for descriptor in descriptors)
+        return [
+            ("start", start),
+            *(("descriptor", doc) for doc in descriptors),
+            *(("resource", doc) for doc in self._db.resource.find(of_run, as_sent)),
+            *(("stream_resource", doc) for doc in self._db.stream_resource.find(of_run, as_sent)),
+            *(("event", event) for event in events if event is not None),
+            ("stop", stop),
+        ]
+
+    def _last_event(self, descriptor: str) -> dict[str, Any] | None:
+        found = self._db.event.find({"descriptor": descriptor}, {"_id": False})
+        return next(iter(found.sort([("seq_num", DESCENDING)]).limit(1)), None)
+
+    def last_of_batch(self, batch_id: str) -> str | None:
+        """Uid of the last run of a batch; None if none is stored.
+
+        :raises pymongo.errors.PyMongoError: MongoDB does not answer.
+        """
+        return next((start["uid"] for start in self._starts({"batch_id": batch_id}, 1)), None)
+
     def without_stop(self, uids: Iterable[str]) -> set[str]:
         """Those of the runs whose stop document is not stored.
 

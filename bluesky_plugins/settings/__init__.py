@@ -19,6 +19,13 @@ from .model import (
     Settings,
 )
 from .places import ConfigurationError, secrets_dir, state_dir
+from .processing import (
+    LocalTargetSettings,
+    PathSettings,
+    ProcessingSettings,
+    SlurmTargetSettings,
+    TargetSettings,
+)
 
 __all__ = [
     "AdaptiveSettings",
@@ -27,10 +34,15 @@ __all__ = [
     "HttpSettings",
     "IocsSettings",
     "KafkaSettings",
+    "LocalTargetSettings",
     "MongoSettings",
+    "PathSettings",
+    "ProcessingSettings",
     "RecordingSettings",
     "RedisSettings",
     "Settings",
+    "SlurmTargetSettings",
+    "TargetSettings",
     "load_settings",
     "secrets_dir",
     "state_dir",

@@ -6,11 +6,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bluesky_plugins.settings.places import PREFIX, ConfigurationError, secrets_dir, state_dir
+from bluesky_plugins.settings.processing import ProcessingSettings
 from bluesky_plugins.settings.secrets_folder import SecretsSource
+from bluesky_plugins.settings.section import Section
 
 __all__ = [
     "AdaptiveSettings",
@@ -26,12 +28,6 @@ __all__ = [
 
 # A name, an address of IPv4, or one of IPv6 in brackets; then maybe a port.
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@/\s]+)(:[0-9]{1,5})?")
-
-
-class Section(BaseModel):
-    """A section of the settings; an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _checked_url(secret: SecretStr | None, *schemes: str) -> SecretStr | None:
@@ -275,6 +271,7 @@ class Settings(BaseSettings):
     http: HttpSettings = Field(default_factory=lambda: HttpSettings())
     recording: RecordingSettings = Field(default_factory=lambda: RecordingSettings())
     adaptive: AdaptiveSettings = Field(default_factory=lambda: AdaptiveSettings())
+    processing: ProcessingSettings = Field(default_factory=lambda: ProcessingSettings())
     iocs: IocsSettings = Field(default_factory=lambda: IocsSettings())
     embedded: EmbeddedSettings = Field(default_factory=lambda: EmbeddedSettings())
 

@@ -3,6 +3,7 @@
 from bluesky_plugins.testing import batches
 from bluesky_plugins.testing.batches import Bench
 from bluesky_plugins.testing.bus import FakeBus, FakeConsumer, FakeProducer, FakeReader
+from bluesky_plugins.testing.job_store import MemoryJobStore
 from bluesky_plugins.testing.recording import (
     MemoryDocumentStore,
     MemoryLetterBox,
@@ -16,6 +17,7 @@ from bluesky_plugins.testing.suggestions import (
     make_suggestion,
     make_waiting,
 )
+from bluesky_plugins.testing.targets import FakeScheduler, Outcome
 
 __all__ = [
     "Bench",
@@ -24,11 +26,14 @@ __all__ = [
     "FakeProducer",
     "FakeReader",
     "FakeRecommender",
+    "FakeScheduler",
     "FakeSuggestions",
     "MemoryDocumentStore",
+    "MemoryJobStore",
     "MemoryLetterBox",
     "MemoryLog",
     "MemorySource",
+    "Outcome",
     "batches",
     "composed_event",
     "composed_run",

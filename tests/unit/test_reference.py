@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel, TypeAdapter
 
 from bluesky_plugins.adaptive import BatchEvent, Command, Result, Suggestion, Waiting
+from bluesky_plugins.processing import JobRecord, RecipeFile
 from bluesky_plugins.settings import Settings
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
@@ -57,7 +58,22 @@ def messages_schema() -> str:
     return json.dumps(schemas, indent=2, sort_keys=True) + "\n"
 
 
-PAGES = {"settings.md": settings_page, "adaptive-messages.schema.json": messages_schema}
+def recipes_schema() -> str:
+    """The file in which recipes are written."""
+    return json.dumps(RecipeFile.model_json_schema(), indent=2, sort_keys=True) + "\n"
+
+
+def job_schema() -> str:
+    """A job as it is stored."""
+    return json.dumps(JobRecord.model_json_schema(), indent=2, sort_keys=True) + "\n"
+
+
+PAGES = {
+    "settings.md": settings_page,
+    "adaptive-messages.schema.json": messages_schema,
+    "job.schema.json": job_schema,
+    "recipes.schema.json": recipes_schema,
+}
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -1,0 +1,322 @@
+"""Processing as people run it: a run ends, its job is done, its result is in the database."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from bluesky_plugins.adaptive import Result
+from bluesky_plugins.messaging import Producer, TopicReader, decode, make_topics
+from bluesky_plugins.processing import Trigger, TriggerMethod
+from bluesky_plugins.settings import Settings
+from bluesky_plugins.testing import composed_run
+from tests.slurm import SlurmSite
+from tests.system.conftest import Loop, Process
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+
+REDUCE = """\
+import json, os, pathlib, sys, threading
+with open(sys.argv[2], "a") as starts:
+    starts.write(f"{os.getpid()}\\n")
+gate = pathlib.Path(sys.argv[3])
+while not gate.exists():
+    threading.Event().wait(0.02)
+print("reduced", sys.argv[1])
+pathlib.Path("numbers.json").write_text(json.dumps({"peak": 2.0 * float(sys.argv[1])}))
+"""
+
+
+class Bench(Loop):
+    """Services with a recipe that takes every run; its program waits for `gate`."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        super().__init__(settings, folder)
+        self.gate, self.starts_file = folder / "gate", folder / "starts"
+        program = folder / "reduce.py"
+        program.write_text(REDUCE)
+        self.recipe: dict[str, Any] = {
+            "name": "reduce",
+            "when": {"start": {"plan_name": "count"}},
+            "argv": [
+                *(sys.executable, str(program), "{event.data.det}"),
+                *(str(self.starts_file), str(self.gate)),
+            ],
+            "result": {"numbers": ["peak"]},
+            "resources": {"time_limit_s": 60},
+        }
+        self.recipes = folder / "recipes.yaml"
+        self.write_recipe()
+        self.environment |= {
+            "BLUESKY_PLUGINS_PROCESSING__RECIPES": str(self.recipes),
+            "BLUESKY_PLUGINS_PROCESSING__POLL_SECONDS": "0.2",
+            "BLUESKY_PLUGINS_PROCESSING__DOUBT_SECONDS": "2",
+        }
+
+    def write_recipe(self) -> None:
+        self.recipes.write_text(json.dumps({"recipes": [self.recipe]}))
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "bluesky_plugins.cli", *arguments],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def told(self, *arguments: str) -> Any:
+        done = self.command(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def recommender(self) -> Process:
+        self.process = process = self.run("-m", "bluesky_plugins.cli", "recommender")
+        self.ready(process)
+        return process
+
+    def ready(self, process: Process) -> None:
+        """Until the recommender answers and processing reads."""
+        self.url = process.line("recommender ready").split()[-1]
+        self.until(lambda: self.healthy()["processing"]["ready"], "processing")
+
+    def healthy(self) -> dict[str, Any]:
+        return dict(httpx.get(f"{self.url}/healthz").json())
+
+    def measure(self, **start: Any) -> str:
+        """A run goes over Kafka; its uid. The last value of det is 2."""
+        documents = composed_run(3, **start)
+        uid = str(documents[0][1]["uid"])
+        producer = Producer(self.settings, client_id="run", spool=False)
+        topic = self.settings.topic("documents")
+        producer.deliver([(topic, uid, name, doc) for name, doc in documents], 10.0)
+        producer.close(1.0)
+        return uid
+
+    def job_of(self, run: str, *states: str) -> dict[str, Any]:
+        """The job of a run, when it is in one of these states."""
+
+        def found() -> dict[str, Any] | None:
+            query = {"run": run, **({"state": {"$in": states}} if states else {})}
+            return self.collection("plugins", "jobs").find_one(query)
+
+        return dict(self.until(found, f"job of {run} in {states}"))
+
+    def started(self) -> list[str]:
+        return self.starts_file.read_text().split() if self.starts_file.exists() else []
+
+
+@pytest.fixture
+def bench(make_settings: Callable[..., Settings], tmp_path: Path) -> Iterator[Bench]:
+    settings = make_settings()
+    make_topics(settings)
+    made = Bench(settings, tmp_path)
+    yield made
+    made.gate.touch()
+    made.close()
+
+
+def analysis_of(bench: Bench, run: str) -> list[dict[str, Any]]:
+    starts = bench.collection("analysis", "run_start")
+    return list(starts.find({"processing_of.run": run}))
+
+
+def test_a_run_ends_and_its_result_is_in_the_database(bench: Bench) -> None:
+    bench.gate.touch()
+    bench.recommender()
+    bench.service("recorder")
+    run = bench.measure()
+    job = bench.job_of(run, "succeeded")
+    (start,) = bench.until(lambda: analysis_of(bench, run), "analysis run")
+    assert start["processing_of"]["key"] == job["key"]
+    assert start["processing_of"]["chain"] == ["reduce"]
+    descriptors = bench.collection("analysis", "event_descriptor")
+    descriptor = bench.until(lambda: descriptors.find_one({"run_start": start["uid"]}), "it")
+    events = bench.collection("analysis", "event")
+    event = bench.until(lambda: events.find_one({"descriptor": descriptor["uid"]}), "event")
+    assert event["data"] == {"peak": 4.0}
+
+    shown = bench.told("jobs", "show", job["key"][:12])
+    assert shown["because"] == "the start document has what it asks of plan_name"
+    assert shown["argv"][2] == "2.0"
+    assert shown["submissions"] == 1
+    assert shown["numbers"] == {"peak": 4.0}
+    assert [line["state"] for line in shown["story"]][-1] == "succeeded"
+    explained = bench.until(lambda: explained_of(bench, run), "explanation")
+    assert [(one["recipe"], one["verdict"]) for one in explained["recipes"]] == [
+        ("reduce", "fires")
+    ]
+    assert explained["recipes"][0]["jobs"][0]["state"] == "succeeded"
+    assert bench.told("jobs", "logs", job["key"])["stdout"] == "reduced 2.0\n"
+    page = httpx.get(f"{bench.url}/api/jobs", params={"run": run}).json()
+    assert [one["key"] for one in page["jobs"]] == [job["key"]]
+
+
+def explained_of(bench: Bench, run: str) -> Any:
+    done = bench.command("jobs", "explain", run, "--json")
+    return json.loads(done.stdout) if done.returncode == 0 else None
+
+
+def test_killed_in_the_middle_there_is_one_start_and_one_result(bench: Bench) -> None:
+    recommender = bench.recommender()
+    bench.service("recorder")
+    run = bench.measure()
+    bench.job_of(run, "submitting", "queued", "running")
+    recommender.kill()
+    recommender.start()
+    bench.ready(recommender)
+    bench.until(bench.started, "start")
+    recommender.kill()
+    bench.gate.touch()
+    recommender.start()
+    bench.ready(recommender)
+    bench.job_of(run, "succeeded")
+    bench.until(lambda: analysis_of(bench, run), "analysis run")
+    recommender.kill()
+    recommender.start()
+    bench.ready(recommender)
+    second = bench.measure()
+    bench.until(lambda: analysis_of(bench, second), "second analysis run")
+    assert len(bench.started()) == 2
+    assert len(analysis_of(bench, run)) == 1
+    jobs = bench.collection("plugins", "jobs")
+    assert [one["state"] for one in jobs.find()] == ["succeeded", "succeeded"]
+
+
+def test_a_person_at_a_prompt_runs_a_program_looks_at_it_and_stops_it(bench: Bench) -> None:
+    bench.recommender()
+    trigger = Trigger(TriggerMethod.LOCAL_BASH_SCRIPT, settings=bench.settings)
+    said = 'it\'s $(id) "quoted"\nand more'
+    done = trigger.run([sys.executable, "-c", "import sys; print(sys.argv[1])", said])
+    assert done.wait(timeout=30) == "succeeded"
+    assert done.logs()[0] == f"{said}\n"
+
+    waits = f"import threading; print('up', flush=True); threading.Event().wait({60})"
+    long = trigger.run([sys.executable, "-c", waits])
+    bench.until(lambda: long.state == "running", "running job")
+    answer = bench.until(lambda: logs_of(bench, long.key)["stdout"], "its output while it runs")
+    assert answer == "up\n"
+    assert bench.process.stop(5.0) == 0
+    bench.process.start()
+    bench.ready(bench.process)
+    assert long.state == "running"
+    long.cancel("enough")
+    assert long.wait(timeout=30) == "cancelled"
+    record = long.record
+    assert record is not None
+    assert record.reason.endswith(": enough")
+
+    auto = Trigger(TriggerMethod.AUTO, settings=bench.settings).run(["/bin/true"])
+    assert auto.wait(timeout=30) == "succeeded"
+    assert bench.told("jobs", "show", auto.key)["because"].endswith("auto: no cluster is set")
+    nowhere = Trigger(settings=bench.settings).run(["/bin/true"])
+    assert nowhere.wait(timeout=30) == "failed"
+    assert "no target of kind slurm is set" in bench.told("jobs", "show", nowhere.key)["reason"]
+
+
+def logs_of(bench: Bench, key: str) -> dict[str, str]:
+    return dict(httpx.get(f"{bench.url}/api/jobs/{key}/logs").json())
+
+
+def test_a_recorded_run_is_processed_again_only_when_that_is_said(bench: Bench) -> None:
+    bench.gate.touch()
+    bench.recommender()
+    bench.service("recorder")
+    run = bench.measure()
+    first = bench.job_of(run, "succeeded")["key"]
+    bench.until(lambda: explained_of(bench, run), "recorded run")
+    asked = ("jobs", "submit", "--recipe", "reduce", "--run", run)
+    assert bench.told(*asked)["key"] == first
+    assert bench.command(*asked, "--again").returncode == 2
+    second = bench.told(*asked, "--again", "--reason", "new calibration")["key"]
+    assert second != first
+    bench.until(lambda: shown(bench, second).get("state") == "succeeded", "second job")
+    assert shown(bench, second)["because"].endswith(": new calibration")
+    assert len(bench.started()) == 2
+    unknown = bench.command("jobs", "submit", "--recipe", "redcue", "--run", run)
+    assert unknown.returncode == 1
+    assert "no recipe is called redcue" in unknown.stderr
+
+
+def shown(bench: Bench, key: str) -> dict[str, Any]:
+    done = bench.command("jobs", "show", key, "--json")
+    return dict(json.loads(done.stdout)) if done.returncode == 0 else {}
+
+
+def test_what_cannot_be_is_shown_and_the_batch_hears_of_its_points(bench: Bench) -> None:
+    bench.gate.touch()
+    heard = Listener(bench.settings, "adaptive", "alerts")
+    bench.recommender()
+    run = bench.measure(
+        batch_id="b1", batch_count=0, batch_mode="run", processing=["reduce", "nonsense"]
+    )
+    key = bench.job_of(run, "succeeded")["key"]
+    result = bench.until(lambda: heard.next("result"), "result in the batch's log")
+    parsed = Result.model_validate(result)
+    assert (parsed.batch_id, parsed.run, parsed.key) == ("b1", run, key)
+    assert parsed.values == {"processing.reduce.peak": 4.0}
+    alert = bench.until(lambda: heard.next("alert"), "alert")
+    assert alert["reason"].startswith("no recipe is called 'nonsense'")
+    heard.close()
+
+
+class Listener:
+    """Messages of some topics by their names, from now on."""
+
+    def __init__(self, settings: Settings, *topics: str) -> None:
+        self._readers = [TopicReader(settings, settings.topic(topic)) for topic in topics]
+        self._heard: list[tuple[str, dict[str, Any]]] = []
+        for reader in self._readers:
+            reader.start("end", 10.0)
+
+    def next(self, name: str) -> dict[str, Any] | None:
+        for reader in self._readers:
+            self._heard += [decode(message.value) for message in reader.poll(100, 0.1)]
+        return next((doc for heard, doc in self._heard if heard == name), None)
+
+    def close(self) -> None:
+        for reader in self._readers:
+            reader.close()
+
+
+def test_over_ssh_a_cluster_carries_out_what_a_person_and_a_recipe_ask(
+    bench: Bench, slurm_site: SlurmSite
+) -> None:
+    bench.gate.touch()
+    cluster = {
+        "kind": "slurm",
+        "via": "asyncssh",
+        "host": "127.0.0.1",
+        "port": slurm_site.ssh_port,
+        "user": slurm_site.user,
+        "keys": [str(slurm_site.folder / "user_key")],
+        "known_hosts": str(slurm_site.known_hosts()),
+        "ssh_config": os.devnull,
+        "work_dir": str(slurm_site.work_dir),
+        "python": "/usr/bin/python3",
+    }
+    bench.environment["BLUESKY_PLUGINS_PROCESSING__TARGETS"] = json.dumps({"cluster": cluster})
+    bench.recipe["targets"] = ["cluster"]
+    bench.write_recipe()
+    bench.recommender()
+    run = bench.measure()
+    by_hand = Trigger(settings=bench.settings).run(["/bin/echo", "it's $(id)"])
+    auto = Trigger(TriggerMethod.AUTO, settings=bench.settings).run(["/bin/true"])
+    assert by_hand.wait(timeout=60) == "succeeded"
+    assert by_hand.logs()[0] == "it's $(id)\n"
+    assert auto.wait(timeout=60) == "succeeded"
+    assert "cluster can be reached" in bench.told("jobs", "show", auto.key)["because"]
+    job = bench.told("jobs", "show", bench.job_of(run, "succeeded")["key"])
+    assert job["target"] == "cluster"
+    assert job["numbers"] == {"peak": 4.0}
+    assert job["attempts"][0]["native_id"]
