@@ -5,15 +5,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from bluesky_plugins.processing.admission import Admission, admissions
-from bluesky_plugins.processing.arguments import trigger_argv
-from bluesky_plugins.processing.beamtime import Beamtime, BeamtimeError
-from bluesky_plugins.processing.beamtime_files import checked_key, find_beamtime
-from bluesky_plugins.processing.command_runner import LocalRunner
-from bluesky_plugins.processing.documents import FileRecord, RunDocuments
-from bluesky_plugins.processing.job import Attempt, Change, JobRecord, Place, Subject, submission_of
-from bluesky_plugins.processing.local import LocalLimits, LocalScheduler
-from bluesky_plugins.processing.machine import Rules, accept, outstanding, step, story
+from bluesky_plugins.processing.jobs.admission import Admission, admissions
+from bluesky_plugins.processing.jobs.job import (
+    Attempt,
+    Change,
+    JobRecord,
+    Place,
+    Subject,
+    submission_of,
+)
+from bluesky_plugins.processing.jobs.machine import Rules, accept, outstanding, step, story
+from bluesky_plugins.processing.jobs.observing import to_poll
 from bluesky_plugins.processing.model import (
     EndReason,
     Found,
@@ -26,20 +28,14 @@ from bluesky_plugins.processing.model import (
     Submission,
     job_key,
 )
-from bluesky_plugins.processing.observing import to_poll
-from bluesky_plugins.processing.openssh import OpensshRunner
-from bluesky_plugins.processing.paths import PathError, PathMapper, PathPolicy, PathRule
-from bluesky_plugins.processing.placing import Target, job_of, person_job
-from bluesky_plugins.processing.ports import (
-    AttemptRef,
-    CommandRunner,
-    Completed,
-    Fault,
-    Scheduler,
-    SubmitRefused,
-    TransportError,
-)
-from bluesky_plugins.processing.recipe import (
+from bluesky_plugins.processing.recipes.arguments import trigger_argv
+from bluesky_plugins.processing.recipes.beamtime import Beamtime, BeamtimeError
+from bluesky_plugins.processing.recipes.beamtime_files import checked_key, find_beamtime
+from bluesky_plugins.processing.recipes.documents import FileRecord, RunDocuments
+from bluesky_plugins.processing.recipes.evaluation import Decision, Ending, Verdict, evaluate
+from bluesky_plugins.processing.recipes.paths import PathError, PathMapper, PathPolicy, PathRule
+from bluesky_plugins.processing.recipes.placing import Target, job_of, person_job
+from bluesky_plugins.processing.recipes.recipe import (
     After,
     Condition,
     Recipe,
@@ -48,22 +44,34 @@ from bluesky_plugins.processing.recipe import (
     When,
     read_recipes,
 )
-from bluesky_plugins.processing.recipes import Decision, Ending, Verdict, evaluate
-from bluesky_plugins.processing.requests import (
+from bluesky_plugins.processing.recipes.templates import ArgumentError
+from bluesky_plugins.processing.service.requests import (
     CancelJob,
     ProcessRun,
     RetryJob,
     SubmitJob,
     TriggerMethod,
 )
-from bluesky_plugins.processing.slurm import SlurmScheduler
-from bluesky_plugins.processing.templates import ArgumentError
+from bluesky_plugins.processing.targets.command_runner import LocalRunner
+from bluesky_plugins.processing.targets.local import LocalLimits, LocalScheduler
+from bluesky_plugins.processing.targets.openssh import OpensshRunner
+from bluesky_plugins.processing.targets.ports import (
+    AttemptRef,
+    CommandRunner,
+    Completed,
+    Fault,
+    Scheduler,
+    SubmitRefused,
+    TransportError,
+)
+from bluesky_plugins.processing.targets.slurm import SlurmScheduler
 
 if TYPE_CHECKING:
-    from bluesky_plugins.processing.acceptance import RunSource, expected_key
-    from bluesky_plugins.processing.service import Processor, recipes_of
-    from bluesky_plugins.processing.ssh import AsyncsshRunner
-    from bluesky_plugins.processing.store import JobStore, MongoJobStore, StoreDownError
+    from bluesky_plugins.processing.service.acceptance import RunSource, expected_key
+    from bluesky_plugins.processing.service.processor import Processor, recipes_of
+    from bluesky_plugins.processing.service.store import JobStore, MongoJobStore, StoreDownError
+    from bluesky_plugins.processing.service.views import explain_run, list_jobs, show_job
+    from bluesky_plugins.processing.targets.ssh import AsyncsshRunner
     from bluesky_plugins.processing.trigger import (
         Job,
         JobTimeoutError,
@@ -71,26 +79,25 @@ if TYPE_CHECKING:
         asker,
         send_request,
     )
-    from bluesky_plugins.processing.views import explain_run, list_jobs, show_job
 
 # Extras: asyncssh, and what the services need.
 _LAZY = {
-    "AsyncsshRunner": "ssh",
+    "AsyncsshRunner": "targets.ssh",
     "Job": "trigger",
-    "JobStore": "store",
+    "JobStore": "service.store",
     "JobTimeoutError": "trigger",
-    "MongoJobStore": "store",
-    "Processor": "service",
-    "RunSource": "acceptance",
-    "StoreDownError": "store",
+    "MongoJobStore": "service.store",
+    "Processor": "service.processor",
+    "RunSource": "service.acceptance",
+    "StoreDownError": "service.store",
     "Trigger": "trigger",
     "asker": "trigger",
-    "expected_key": "acceptance",
-    "explain_run": "views",
-    "list_jobs": "views",
-    "recipes_of": "service",
+    "expected_key": "service.acceptance",
+    "explain_run": "service.views",
+    "list_jobs": "service.views",
+    "recipes_of": "service.processor",
     "send_request": "trigger",
-    "show_job": "views",
+    "show_job": "service.views",
 }
 
 __all__ = [

@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from bluesky_plugins.messaging import Producer
-from bluesky_plugins.processing.arguments import trigger_argv
-from bluesky_plugins.processing.job import JobRecord, Subject, key_of
+from bluesky_plugins.processing.jobs.job import JobRecord, Subject, key_of
 from bluesky_plugins.processing.model import JobState, Resources, ResultSpec
-from bluesky_plugins.processing.postman import Mail
-from bluesky_plugins.processing.requests import CancelJob, Request, SubmitJob, TriggerMethod
-from bluesky_plugins.processing.store import JobStore, MongoJobStore
+from bluesky_plugins.processing.recipes.arguments import trigger_argv
+from bluesky_plugins.processing.service.postman import Mail
+from bluesky_plugins.processing.service.requests import CancelJob, Request, SubmitJob, TriggerMethod
+from bluesky_plugins.processing.service.store import JobStore, MongoJobStore
 from bluesky_plugins.settings import Settings, load_settings
 
 __all__ = ["Job", "JobTimeoutError", "Trigger", "asker", "send_request"]

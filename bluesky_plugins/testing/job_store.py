@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 
-from bluesky_plugins.processing.job import JobRecord
-from bluesky_plugins.processing.keeping import active_until
-from bluesky_plugins.processing.machine import Rules
-from bluesky_plugins.processing.requests import Post
-from bluesky_plugins.processing.store import StoreDownError
+from bluesky_plugins.processing.jobs.job import JobRecord
+from bluesky_plugins.processing.jobs.keeping import active_until
+from bluesky_plugins.processing.jobs.machine import Rules
+from bluesky_plugins.processing.service.requests import Post
+from bluesky_plugins.processing.service.store import StoreDownError
 
 __all__ = ["MemoryJobStore"]
 

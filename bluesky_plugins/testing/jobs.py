@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from bluesky_plugins.processing.events import Announce, Command, Event
-from bluesky_plugins.processing.job import JobRecord, Place, Subject
-from bluesky_plugins.processing.machine import Rules, accept, outstanding, step
+from bluesky_plugins.processing.jobs.events import Announce, Command, Event
+from bluesky_plugins.processing.jobs.job import JobRecord, Place, Subject
+from bluesky_plugins.processing.jobs.machine import Rules, accept, outstanding, step
 from bluesky_plugins.processing.model import (
     EndReason,
     Found,

@@ -13,7 +13,12 @@ from bluesky_plugins.processing.model import (
     ResultRecord,
     Submission,
 )
-from bluesky_plugins.processing.ports import AttemptRef, Fault, SubmitRefused, TransportError
+from bluesky_plugins.processing.targets.ports import (
+    AttemptRef,
+    Fault,
+    SubmitRefused,
+    TransportError,
+)
 
 __all__ = ["FakeScheduler", "Outcome"]
 

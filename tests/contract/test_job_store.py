@@ -9,11 +9,11 @@ import mongomock
 import pytest
 
 from bluesky_plugins.processing import JobRecord, JobStore, accept
-from bluesky_plugins.processing.events import Admitted, CancelRequested
-from bluesky_plugins.processing.job import Subject
-from bluesky_plugins.processing.machine import Rules, step
-from bluesky_plugins.processing.requests import Post, PostKind
-from bluesky_plugins.processing.store import MongoJobStore, StoreDownError, UnstorableError
+from bluesky_plugins.processing.jobs.events import Admitted, CancelRequested
+from bluesky_plugins.processing.jobs.job import Subject
+from bluesky_plugins.processing.jobs.machine import Rules, step
+from bluesky_plugins.processing.service.requests import Post, PostKind
+from bluesky_plugins.processing.service.store import MongoJobStore, StoreDownError, UnstorableError
 from bluesky_plugins.settings import Settings
 from bluesky_plugins.testing import MemoryJobStore
 from bluesky_plugins.testing.jobs import unaccepted

@@ -16,8 +16,6 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from bluesky_plugins.processing.command_runner import LocalRunner
-from bluesky_plugins.processing.local import LocalLimits, LocalScheduler
 from bluesky_plugins.processing.model import (
     EndReason,
     JobState,
@@ -28,10 +26,12 @@ from bluesky_plugins.processing.model import (
     Submission,
     job_key,
 )
-from bluesky_plugins.processing.openssh import OpensshRunner
-from bluesky_plugins.processing.ports import CommandRunner, Scheduler
-from bluesky_plugins.processing.slurm import SlurmScheduler
-from bluesky_plugins.processing.ssh import AsyncsshRunner
+from bluesky_plugins.processing.targets.command_runner import LocalRunner
+from bluesky_plugins.processing.targets.local import LocalLimits, LocalScheduler
+from bluesky_plugins.processing.targets.openssh import OpensshRunner
+from bluesky_plugins.processing.targets.ports import CommandRunner, Scheduler
+from bluesky_plugins.processing.targets.slurm import SlurmScheduler
+from bluesky_plugins.processing.targets.ssh import AsyncsshRunner
 from bluesky_plugins.testing.targets import FakeScheduler, Outcome
 
 pytestmark = [pytest.mark.contract, pytest.mark.asyncio]

@@ -14,8 +14,6 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from bluesky_plugins.processing.command_runner import LocalRunner
-from bluesky_plugins.processing.folders import folder_of
 from bluesky_plugins.processing.model import (
     EndReason,
     JobState,
@@ -25,15 +23,17 @@ from bluesky_plugins.processing.model import (
     Submission,
     job_key,
 )
-from bluesky_plugins.processing.openssh import OpensshRunner
-from bluesky_plugins.processing.ports import (
+from bluesky_plugins.processing.targets.command_runner import LocalRunner
+from bluesky_plugins.processing.targets.folders import folder_of
+from bluesky_plugins.processing.targets.openssh import OpensshRunner
+from bluesky_plugins.processing.targets.ports import (
     CommandRunner,
     Fault,
     SubmitRefused,
     TransportError,
 )
-from bluesky_plugins.processing.slurm import WRAPPER, SlurmScheduler
-from bluesky_plugins.processing.ssh import AsyncsshRunner
+from bluesky_plugins.processing.targets.slurm import WRAPPER, SlurmScheduler
+from bluesky_plugins.processing.targets.ssh import AsyncsshRunner
 from tests.servers import free_port
 from tests.slurm import SlurmSite
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bluesky_plugins.processing import events as ev
-from bluesky_plugins.processing.admission import admissions
-from bluesky_plugins.processing.job import JobRecord
-from bluesky_plugins.processing.machine import Rules, accept, step
+from bluesky_plugins.processing.jobs import events as ev
+from bluesky_plugins.processing.jobs.admission import admissions
+from bluesky_plugins.processing.jobs.job import JobRecord
+from bluesky_plugins.processing.jobs.machine import Rules, accept, step
 from bluesky_plugins.testing.jobs import unaccepted
 
 RULES = Rules()

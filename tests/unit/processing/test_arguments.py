@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bluesky_plugins.processing.arguments import (
+from bluesky_plugins.processing.model import unsafe
+from bluesky_plugins.processing.recipes.arguments import (
     ArgumentError,
     filled_argv,
     filled_environment,
     trigger_argv,
 )
-from bluesky_plugins.processing.model import unsafe
-from bluesky_plugins.processing.templates import fill
+from bluesky_plugins.processing.recipes.templates import fill
 
 CONTEXT: dict[str, Any] = {
     "start": {

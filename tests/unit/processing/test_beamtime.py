@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from bluesky_plugins.processing.beamtime import (
+from bluesky_plugins.processing.model import Resources
+from bluesky_plugins.processing.recipes.beamtime import (
     BeamtimeError,
     BeamtimeKind,
     chosen_file,
@@ -17,8 +18,7 @@ from bluesky_plugins.processing.beamtime import (
     session_folders,
     with_beamtime,
 )
-from bluesky_plugins.processing.model import Resources
-from bluesky_plugins.processing.paths import PathMapper
+from bluesky_plugins.processing.recipes.paths import PathMapper
 
 ONLINE = {
     "userAccount": "bttest03",

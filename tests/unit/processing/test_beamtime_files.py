@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bluesky_plugins.processing.beamtime import BeamtimeError, BeamtimeKind
-from bluesky_plugins.processing.beamtime_files import checked_key, find_beamtime
+from bluesky_plugins.processing.recipes.beamtime import BeamtimeError, BeamtimeKind
+from bluesky_plugins.processing.recipes.beamtime_files import checked_key, find_beamtime
 
 
 def metadata(**changes: Any) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bluesky_plugins.processing.command_runner import LocalRunner, clean_environment
-from bluesky_plugins.processing.ports import Fault, TransportError
+from bluesky_plugins.processing.targets.command_runner import LocalRunner, clean_environment
+from bluesky_plugins.processing.targets.ports import Fault, TransportError
 
 pytestmark = pytest.mark.asyncio
 DEADLINE = 20.0

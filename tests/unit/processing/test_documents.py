@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bluesky_plugins.processing.documents import RunDocuments
+from bluesky_plugins.processing.recipes.documents import RunDocuments
 
 START = {"uid": "run-uid"}
 DESCRIPTOR = {

@@ -13,10 +13,10 @@ import pytest
 
 from bluesky_plugins.messaging import NotDelivered
 from bluesky_plugins.processing import JobRecord, JobState, Rules, accept
-from bluesky_plugins.processing.driver import Driver, Pace
-from bluesky_plugins.processing.job import Subject
-from bluesky_plugins.processing.postman import Postman
-from bluesky_plugins.processing.requests import Post, PostKind
+from bluesky_plugins.processing.jobs.job import Subject
+from bluesky_plugins.processing.service.driver import Driver, Pace
+from bluesky_plugins.processing.service.postman import Postman
+from bluesky_plugins.processing.service.requests import Post, PostKind
 from bluesky_plugins.testing import FakeScheduler, MemoryJobStore, Outcome
 from bluesky_plugins.testing.jobs import unaccepted
 

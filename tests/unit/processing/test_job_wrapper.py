@@ -19,8 +19,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bluesky_plugins.processing import job_wrapper
 from bluesky_plugins.processing.model import EndReason, JobState, ResultRecord
+from bluesky_plugins.processing.targets import job_wrapper
 
 WRAPPER = Path(job_wrapper.__file__)
 KEY = "ab" + "0123456789abcdef" * 3 + "0123456789abcd"

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from bluesky_plugins.processing.local import LocalLimits, LocalScheduler, running_below
 from bluesky_plugins.processing.model import (
     JobState,
     Observation,
@@ -23,7 +22,8 @@ from bluesky_plugins.processing.model import (
     Submission,
     job_key,
 )
-from bluesky_plugins.processing.ports import Fault, SubmitRefused, TransportError
+from bluesky_plugins.processing.targets.local import LocalLimits, LocalScheduler, running_below
+from bluesky_plugins.processing.targets.ports import Fault, SubmitRefused, TransportError
 
 pytestmark = pytest.mark.asyncio
 DEADLINE = 20.0

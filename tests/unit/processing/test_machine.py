@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from bluesky_plugins.processing import events as ev
-from bluesky_plugins.processing.job import JobRecord, Place, submission_of
-from bluesky_plugins.processing.machine import Rules, accept, outstanding, step, story
+from bluesky_plugins.processing.jobs import events as ev
+from bluesky_plugins.processing.jobs.job import JobRecord, Place, submission_of
+from bluesky_plugins.processing.jobs.machine import Rules, accept, outstanding, step, story
+from bluesky_plugins.processing.jobs.observing import to_poll
 from bluesky_plugins.processing.model import EndReason, JobState, Observation
-from bluesky_plugins.processing.observing import to_poll
 from bluesky_plugins.testing.jobs import JobBench, found, observation, record, unaccepted
 
 RULES = Rules()

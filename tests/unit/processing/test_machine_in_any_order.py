@@ -14,10 +14,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from bluesky_plugins.processing import events as ev
-from bluesky_plugins.processing.attempts import RANK
-from bluesky_plugins.processing.job import JobRecord
-from bluesky_plugins.processing.machine import Rules, accept, step
+from bluesky_plugins.processing.jobs import events as ev
+from bluesky_plugins.processing.jobs.attempts import RANK
+from bluesky_plugins.processing.jobs.job import JobRecord
+from bluesky_plugins.processing.jobs.machine import Rules, accept, step
 from bluesky_plugins.processing.model import (
     EndReason,
     Found,

@@ -9,8 +9,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bluesky_plugins.processing.paths import PathError, PathMapper, PathPolicy, PathRule
-from bluesky_plugins.processing.templates import Filled
+from bluesky_plugins.processing.recipes.paths import PathError, PathMapper, PathPolicy, PathRule
+from bluesky_plugins.processing.recipes.templates import Filled
 
 CORE = "/asap3/petra3/gpfs/p99/2024/data/1"
 RULES = (

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from bluesky_plugins.processing.documents import RunDocuments
-from bluesky_plugins.processing.job import JobRecord
-from bluesky_plugins.processing.machine import accept
+from bluesky_plugins.processing.jobs.job import JobRecord
+from bluesky_plugins.processing.jobs.machine import accept
 from bluesky_plugins.processing.model import JobState, Resources
-from bluesky_plugins.processing.paths import PathRule
-from bluesky_plugins.processing.placing import Target, job_of, merged, person_job
-from bluesky_plugins.processing.recipe import Recipe
-from bluesky_plugins.processing.recipes import Ending, evaluate
+from bluesky_plugins.processing.recipes.documents import RunDocuments
+from bluesky_plugins.processing.recipes.evaluation import Ending, evaluate
+from bluesky_plugins.processing.recipes.paths import PathRule
+from bluesky_plugins.processing.recipes.placing import Target, job_of, merged, person_job
+from bluesky_plugins.processing.recipes.recipe import Recipe
 
 TARGETS = {
     "slurm": Target(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bluesky_plugins.processing.recipe import Condition, RecipeError, read_recipes
+from bluesky_plugins.processing.recipes.recipe import Condition, RecipeError, read_recipes
 
 FULL = """
 recipes:

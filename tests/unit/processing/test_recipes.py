@@ -7,11 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bluesky_plugins.processing.documents import RunDocuments
-from bluesky_plugins.processing.job import Subject
-from bluesky_plugins.processing.recipe import Recipe
-from bluesky_plugins.processing.recipes import Decision, Ending, Verdict, evaluate, with_parameters
-from bluesky_plugins.processing.templates import ArgumentError
+from bluesky_plugins.processing.jobs.job import Subject
+from bluesky_plugins.processing.recipes.documents import RunDocuments
+from bluesky_plugins.processing.recipes.evaluation import (
+    Decision,
+    Ending,
+    Verdict,
+    evaluate,
+    with_parameters,
+)
+from bluesky_plugins.processing.recipes.recipe import Recipe
+from bluesky_plugins.processing.recipes.templates import ArgumentError
 
 
 def recipe(name: str = "focus", **changes: Any) -> Recipe:

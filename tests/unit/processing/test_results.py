@@ -8,11 +8,11 @@ import event_model
 import pytest
 
 from bluesky_plugins.adaptive import Result
-from bluesky_plugins.processing.endings import MalformedError, Orphan, Place, Runs
-from bluesky_plugins.processing.events import Admitted, Observed, Submitted
-from bluesky_plugins.processing.job import JobRecord, Subject
-from bluesky_plugins.processing.recipes import Ending
-from bluesky_plugins.processing.results import changes_of, result_documents, result_of
+from bluesky_plugins.processing.jobs.events import Admitted, Observed, Submitted
+from bluesky_plugins.processing.jobs.job import JobRecord, Subject
+from bluesky_plugins.processing.recipes.evaluation import Ending
+from bluesky_plugins.processing.service.endings import MalformedError, Orphan, Place, Runs
+from bluesky_plugins.processing.service.results import changes_of, result_documents, result_of
 from bluesky_plugins.testing import composed_run
 from bluesky_plugins.testing.jobs import JobBench, observation, record, unaccepted
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from bluesky_plugins.processing.command_runner import remote_command
-from bluesky_plugins.processing.folders import checked_work_dir, folder_of
 from bluesky_plugins.processing.model import JobState, Resources, Submission
-from bluesky_plugins.processing.ports import Completed, Fault, SubmitRefused, TransportError
-from bluesky_plugins.processing.slurm import REPORT, WRAPPER
-from bluesky_plugins.processing.slurm_commands import (
+from bluesky_plugins.processing.targets.command_runner import remote_command
+from bluesky_plugins.processing.targets.folders import checked_work_dir, folder_of
+from bluesky_plugins.processing.targets.ports import Completed, Fault, SubmitRefused, TransportError
+from bluesky_plugins.processing.targets.slurm import REPORT, WRAPPER
+from bluesky_plugins.processing.targets.slurm_commands import (
     NO_FOLDER,
     NOT_THERE,
     answer_of_estimate,

@@ -1,0 +1,1 @@
+"""The processor: reads what is over, stores jobs, drives them, publishes what came of them."""

@@ -1,0 +1,1 @@
+"""Where jobs run: this machine and Slurm, behind one port, and how their hosts are reached."""
