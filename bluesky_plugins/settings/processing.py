@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from bluesky_plugins.settings.section import Section
 
@@ -26,6 +26,19 @@ class PathSettings(Section):
     remote: str = Field(description="absolute path of the same folder on the target")
 
 
+def _programs(given: dict[str, str]) -> dict[str, str]:
+    for name, path in given.items():
+        if not name or "/" in name:
+            raise ValueError(f"{name!r} is not the name of a program: it is empty or has a slash")
+        if not path.startswith("/") or "\0" in path:
+            raise ValueError(f"{name}: {path!r} is not an absolute path")
+    return given
+
+
+Programs = Annotated[dict[str, str], AfterValidator(_programs)]
+PROGRAMS = "name -> absolute path there, of a job whose program is called by that name"
+
+
 class LocalTargetSettings(Section):
     """A target that is this machine."""
 
@@ -37,6 +50,7 @@ class LocalTargetSettings(Section):
     viewers: int = Field(4, ge=1, description="viewers that run at a time, at most")
     memory_mb: int | None = Field(None, ge=1, description="of all jobs together, MB")
     paths: tuple[PathSettings, ...] = ()
+    programs: Programs = Field(default_factory=dict, description=PROGRAMS)
 
 
 class SlurmTargetSettings(Section):
@@ -64,6 +78,7 @@ class SlurmTargetSettings(Section):
         description="partition, account...; of jobs that do not name their own",
     )
     paths: tuple[PathSettings, ...] = ()
+    programs: Programs = Field(default_factory=dict, description=PROGRAMS)
 
     @model_validator(mode="after")
     def _has_host(self) -> Self:

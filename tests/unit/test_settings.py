@@ -257,3 +257,16 @@ def test_epics_clients_look_at_every_address_of_the_list(tmp_path: Path) -> None
     file = config(tmp_path, "iocs: {ca_server_port: 6000, address_list: ['a', 'b:5066']}")
     found = load_settings(file).epics_environment["EPICS_CA_ADDR_LIST"]
     assert found == "a:6000 b:5066"
+
+
+def test_a_target_s_programs_have_names_and_absolute_paths(tmp_path: Path) -> None:
+    text = "processing: {targets: {local: {kind: local, programs: {fit: /opt/fit/bin/fit}}}}"
+    local = load_settings(config(tmp_path, text)).processing.targets["local"]
+    assert local.programs == {"fit": "/opt/fit/bin/fit"}
+
+
+@pytest.mark.parametrize("programs", ["{/bin/fit: /opt/fit}", "{'': /opt/fit}", "{fit: bin/fit}"])
+def test_a_target_s_program_that_is_none_is_refused(tmp_path: Path, programs: str) -> None:
+    text = f"processing: {{targets: {{local: {{kind: local, programs: {programs}}}}}}}"
+    with pytest.raises(ConfigurationError, match=r"programs: .*(name of a program|absolute path)"):
+        load_settings(config(tmp_path, text))

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import Field
+
 from bluesky_plugins.processing.jobs.job import JobRecord, Place, Subject, key_of
 from bluesky_plugins.processing.model import JobKind, Name, Noun, Resources, ResultSpec
 from bluesky_plugins.processing.recipes.arguments import filled_argv, filled_environment
@@ -21,10 +23,14 @@ Real = Callable[[str], str]
 
 
 class Target(Noun):
-    """What a job needs to know of a target: its paths, and what it adds to the resources."""
+    """What a job needs to know of a target: its paths, and what it adds to the resources.
+
+    `programs`: name -> where the program of that name is there.
+    """
 
     name: Name
     paths: tuple[PathRule, ...] = ()
+    programs: dict[str, str] = Field(default_factory=dict)
     resources: Resources = Resources()
     fault: str = ""
 
@@ -34,6 +40,10 @@ class Target(Noun):
         :raises ValueError: if there would be no way back.
         """
         return PathMapper(self.paths)
+
+    def program(self, word: str) -> str:
+        """The first word of an argument list, as it is called there."""
+        return self.programs.get(word, word)
 
 
 def merged(first: Resources, then: Resources) -> Resources:
@@ -169,27 +179,30 @@ def _place(
     if target.fault:
         return Place(target=name, argv=recipe.argv, resources=resources, fault=target.fault)
     try:
-        return _mapped(name, target.mapper(), words, recipe.paths, resources, real)
+        return _mapped(target, words, recipe.paths, resources, real)
     except (PathError, ValueError) as error:
         return Place(target=name, argv=recipe.argv, resources=resources, fault=str(error))
 
 
 def _mapped(
-    name: str,
-    mapper: PathMapper,
+    target: Target,
     words: _Words,
     policy: PathPolicy,
     resources: Resources,
     real: Real | None,
 ) -> Place:
+    mapper = target.mapper()
     program, *arguments = words.argv
     environment = {
         variable: mapper.word(word, policy, real) for variable, word in words.environment.items()
     }
     directory = words.directory
     return Place(
-        target=name,
-        argv=(program.text, *(mapper.word(word, policy, real) for word in arguments)),
+        target=target.name,
+        argv=(
+            target.program(program.text),
+            *(mapper.word(word, policy, real) for word in arguments),
+        ),
         environment=environment,
         directory=None if directory is None else mapper.word(directory, policy, real),
         resources=resources,
@@ -241,7 +254,7 @@ def _person_place(
     fault = target.fault
     if not fault:
         try:
-            return _mapped(target.name, target.mapper(), words, PathPolicy(), needs, real)
+            return _mapped(target, words, PathPolicy(), needs, real)
         except (PathError, ValueError) as error:
             fault = str(error)
     return Place(target=target.name, argv=tuple(argv), resources=needs, fault=fault)

@@ -55,12 +55,12 @@ def _site(name: str, about: LocalTargetSettings | SlurmTargetSettings) -> Site:
     try:
         rules = tuple(PathRule.model_validate(rule.model_dump()) for rule in about.paths)
         if isinstance(about, LocalTargetSettings):
-            target = Target(name=name, paths=rules)
+            target = Target(name=name, paths=rules, programs=about.programs)
             target.mapper()
             limits = {name: about.jobs, f"{name} (viewers)": about.viewers}
             return Site(target, "local", lambda: _local(name, about), limits)
         resources = Resources.model_validate(about.resources)
-        target = Target(name=name, paths=rules, resources=resources)
+        target = Target(name=name, paths=rules, programs=about.programs, resources=resources)
         target.mapper()
         cluster = {} if about.limit is None else {name: about.limit}
         return Site(target, "slurm", lambda: _slurm(about), cluster)

@@ -20,6 +20,7 @@ TARGETS = {
         name="slurm",
         paths=(PathRule(local="/gpfs/current", remote="/core/1"),),
         resources=Resources(partition="all", memory_mb=1000, features=("big",)),
+        programs={"fit": "/opt/fit/bin/fit"},
     ),
     "local": Target(name="local"),
 }
@@ -66,6 +67,18 @@ def test_each_target_gets_its_own_paths_and_the_program_as_it_is() -> None:
 def test_a_program_below_a_root_is_not_mapped() -> None:
     one = job(recipe(argv=["/gpfs/current/x", "/gpfs/current/y"]), documents())
     assert argvs(one)["slurm"] == ("/gpfs/current/x", "/core/1/y")
+
+
+def test_a_program_that_a_target_knows_by_name_is_called_by_its_path_there() -> None:
+    one = job(recipe(argv=["fit", "fit"]), documents())
+    assert argvs(one) == {"slurm": ("/opt/fit/bin/fit", "fit"), "local": ("fit", "fit")}
+
+
+def test_a_person_s_program_is_found_by_its_name_too() -> None:
+    found = person_job(
+        ["fit", "x"], [TARGETS["slurm"]], name="p", fresh="1", time=1.0, because="asked"
+    )
+    assert found.places[0].argv == ("/opt/fit/bin/fit", "x")
 
 
 def test_the_folder_and_the_environment_are_mapped_too() -> None:
