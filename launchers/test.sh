@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # All checks and tests: formatting, types, layers; unit, contract, system and pods tests.
 # Arguments go to pytest and then only pytest runs: `bash launchers/test.sh tests/unit`.
+# All together run in three processes: what most of them do most of the time is to wait.
 # As root with CI=true it first installs what pip cannot bring; elsewhere tests that lack it are skipped.
 set -euo pipefail
 if [ "${CI:-}" = true ] && [ "$(id -u)" -eq 0 ]; then
@@ -25,4 +26,4 @@ mypy
 echo "== import-linter =="
 lint-imports
 echo "== pytest =="
-exec python -m pytest
+exec python -m pytest --numprocesses 3 --dist loadgroup

@@ -15,6 +15,7 @@ from uuid import uuid4
 import hypothesis
 import pytest
 
+from bluesky_plugins.embedded import PortReservations, PortWish
 from bluesky_plugins.settings import Settings, load_settings
 from tests.facility import NO_MONGO, REDIS_PASSWORD, FacilityKafka, facility_mongo_uri
 from tests.servers import (
@@ -30,6 +31,39 @@ from tests.servers import (
 # No example fails for its time: a busy machine is not a fault of what is tested.
 hypothesis.settings.register_profile("any-machine", deadline=None)
 hypothesis.settings.load_profile("any-machine")
+
+ROOT = Path(__file__).parents[1]
+RESERVED = pytest.StashKey[PortReservations]()
+
+# -- in parallel ----------------------------------------------------------------------------
+
+# What published ports of the pods are on this host (pods/*.yaml, hostPort).
+POD_PORTS = (9092, 60610, 60620, 60622, 60640)
+FACILITY = "facility"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Stacks that tests start leave the pods their ports: as if another stack had reserved them."""
+    if not hasattr(config, "workerinput"):
+        config.stash[RESERVED] = reservations = PortReservations()
+        for port in POD_PORTS:
+            reservations.take(port, PortWish("pods", port, tcp=False))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Let go of the ports."""
+    if RESERVED in config.stash:
+        config.stash[RESERVED].close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What shares expensive servers stays in one worker (`--dist loadgroup`); the rest is free."""
+    for item in items:
+        folder, name = item.path.relative_to(ROOT).parts[1], item.path.stem
+        if folder != "unit":
+            group = folder if folder == "pods" else FACILITY if FACILITY in name else name
+            item.add_marker(pytest.mark.xdist_group(group))
+
 
 # -- isolation ------------------------------------------------------------------------------
 
