@@ -30,11 +30,14 @@ from bluesky_plugins.adaptive.model import (
     suggestion_uid,
 )
 from bluesky_plugins.adaptive.recommenders import (
+    FocusFit,
+    FocusRecommender,
     NoRecommendation,
     Recommender,
     RequestPause,
     SequenceRecommender,
     StepRecommender,
+    fit_focus,
 )
 
 if TYPE_CHECKING:
@@ -78,6 +81,8 @@ __all__ = [
     "CommandKind",
     "Difference",
     "Ended",
+    "FocusFit",
+    "FocusRecommender",
     "KafkaSuggestions",
     "NoRecommendation",
     "Opened",
@@ -101,6 +106,7 @@ __all__ = [
     "TimedOut",
     "Waiting",
     "derived_uid",
+    "fit_focus",
     "list_batches",
     "parse_batch_event",
     "recommender_factory",

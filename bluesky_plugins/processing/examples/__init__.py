@@ -1,0 +1,1 @@
+"""Recipes and programs that every stack comes with; the programs run on their own."""
