@@ -11,6 +11,8 @@ from bluesky_plugins.adaptive.configuration import Rules
 from bluesky_plugins.adaptive.log import LogEntry
 from bluesky_plugins.adaptive.model import (
     Action,
+    Command,
+    CommandKind,
     Ended,
     Outcome,
     Suggestion,
@@ -20,16 +22,20 @@ from bluesky_plugins.adaptive.model import (
 from bluesky_plugins.adaptive.state import (
     NOTHING,
     Ask,
+    Awaited,
     Batch,
     Close,
     Compute,
     Computed,
     Decided,
     Instruction,
+    Order,
     Phase,
     Publish,
     Step,
     Verdict,
+    Wait,
+    missing,
     tell,
 )
 
@@ -169,6 +175,8 @@ def tick(rules: Rules, state: Batch, now: float) -> Step:
     ask = state.asked
     if ask is not None:
         return _unread(rules, state, ask, now)
+    if state.awaited is not None:
+        return _waited(rules, state, state.awaited, now)
     silence = now - state.last_time
     if state.phase is Phase.ENDED or not _again(state.closing, now, rules):
         return state, NOTHING
@@ -179,6 +187,32 @@ def tick(rules: Rules, state: Batch, now: float) -> Step:
     else:
         return state, NOTHING
     return replace(state, closing=now), (close,)
+
+
+def _waited(rules: Rules, state: Batch, awaited: Awaited, now: float) -> Step:
+    """Results of processing are awaited: the plan is told; not for ever."""
+    if (awaited.count, 0) in state.stands:
+        return state, NOTHING  # what decides it stands in the rest of the log
+    if now - awaited.since <= rules.processing_wait:
+        return state, (Wait(state.batch_id, awaited, missing(state)),)
+    if not _again(state.closing, now, rules):
+        return state, NOTHING
+    return replace(state, closing=now), (_no_longer(rules, state, awaited),)
+
+
+def _no_longer(rules: Rules, state: Batch, awaited: Awaited) -> Order:
+    names = missing(state)
+    told = f"no result of recipe {', '.join(names)} for run {awaited.run}"
+    command = Command(
+        uid=derived_uid("no longer awaited", state.batch_id, awaited.count, awaited.run, *names),
+        batch_id=state.batch_id,
+        command=CommandKind.STOP,
+        time=awaited.since + rules.processing_wait,
+        by="recommender",
+        reason=f"{told} after {rules.processing_wait:g} s",
+        batch_count=awaited.count,
+    )
+    return Order(command)
 
 
 def _again(sent: float | None, now: float, rules: Rules) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from bluesky_plugins.adaptive.asking import values_of
+from bluesky_plugins.adaptive.configuration import PROCESSED
 from bluesky_plugins.adaptive.recommenders import NoRecommendation
 
 __all__ = ["InProcessRecommender", "PutQueue", "recommender_factory"]
@@ -43,7 +44,12 @@ def recommender_factory(
     :param queue: object with `put(answer)`; None makes a `queue.Queue`.
     :return: the callback for `to_recommender` and the queue for `from_recommender`.
     :raises TypeError: if the recommender lacks these methods.
+    :raises ValueError: for a dependent key `processing.<recipe>.<number>`: only the recommender
+        service has these.
     """
+    processed = [key for key in dependent_keys if key.startswith(PROCESSED)]
+    if processed:
+        raise ValueError(f"{processed[0]} needs the recommender service: it has processed values")
     answers = queues.Queue() if queue is None else queue
     return (
         InProcessRecommender(

@@ -21,6 +21,7 @@ from bluesky_plugins.adaptive.machine import step
 from bluesky_plugins.adaptive.model import Suggestion, Waiting
 from bluesky_plugins.adaptive.projection import batch_record, log_record
 from bluesky_plugins.adaptive.registry import Registry
+from bluesky_plugins.adaptive.renewing import Progress, awaiting, computing
 from bluesky_plugins.adaptive.state import (
     Batch,
     Close,
@@ -28,10 +29,12 @@ from bluesky_plugins.adaptive.state import (
     Computed,
     Event,
     Instruction,
+    Order,
     Phase,
     Publish,
     Published,
     Tick,
+    Wait,
     begin,
 )
 from bluesky_plugins.adaptive.writer import Write
@@ -79,7 +82,7 @@ class Limits:
 
     compute: float = 600.0
     waiting_every: float = 1.0
-    waiting_for: float = 15.0
+    waiting_for: float = 30.0
     linger: float = 60.0
     suggestions: int = 100_000
     ended: int = 10_000
@@ -111,6 +114,7 @@ class OpenBatch:
 class Keeper:
     """Batches by their ids.
 
+    :param progress: where the job of a run is that a batch awaits.
     :param clock: monotonic, s; `wall`: seconds since the epoch.
     """
 
@@ -121,6 +125,7 @@ class Keeper:
         hands: Hands,
         *,
         limits: Limits | None = None,
+        progress: Progress = lambda run, count, recipe: None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -128,6 +133,7 @@ class Keeper:
         self._registry = registry
         self._hands = hands
         self._limits = limits or Limits()
+        self._progress = progress
         self._clock = clock
         self._wall = wall
         self._intake = Intake()
@@ -302,6 +308,12 @@ class Keeper:
             case Close(ended):
                 doc = ended.model_dump(mode="json")
                 self._hands.send("adaptive", batch.batch_id, "batch_event", doc)
+            case Order(order):
+                doc = order.model_dump(mode="json")
+                self._hands.send("adaptive", batch.batch_id, "command", doc)
+            case Wait():
+                until = self._wall() + self._limits.waiting_for
+                self._tell_to_wait(batch, lambda: awaiting(command, self._progress, until))
             case _:
                 assert_never(command)
 
@@ -334,15 +346,16 @@ class Keeper:
             reason = f"recommender {compute.configuration.recommender.name}: no reply in "
             reply = Failed(f"{reason}{self._limits.compute:g} s")
             self.replied(batch, compute.count, compute.revision, reply)
-        elif clock - batch.waiting_sent >= self._limits.waiting_every:
+        else:
+            until = now + self._limits.waiting_for
+            self._tell_to_wait(batch, lambda: computing(compute, until))
+
+    def _tell_to_wait(self, batch: OpenBatch, waiting: Callable[[], Waiting]) -> None:
+        clock = self._clock()
+        if clock - batch.waiting_sent >= self._limits.waiting_every:
             batch.waiting_sent = clock
-            waiting = Waiting(
-                batch_id=batch.batch_id,
-                batch_count=compute.count,
-                reason=f"the recommender has computed for {clock - batch.computing_since:.0f} s",
-                until=now + self._limits.waiting_for,
-            )
-            self._hands.send("suggestions", batch.batch_id, "waiting", waiting.model_dump())
+            doc = waiting().model_dump()
+            self._hands.send("suggestions", batch.batch_id, "waiting", doc)
 
     # ---- suggestions
 

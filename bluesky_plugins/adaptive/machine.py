@@ -23,6 +23,7 @@ from bluesky_plugins.adaptive.answering import (
     tick,
 )
 from bluesky_plugins.adaptive.asking import Ingest, Reject, extended
+from bluesky_plugins.adaptive.awaiting import await_results, given_up, heard
 from bluesky_plugins.adaptive.configuration import Rules, configured
 from bluesky_plugins.adaptive.log import LogEntry
 from bluesky_plugins.adaptive.model import (
@@ -104,7 +105,7 @@ def _enter(rules: Rules, state: Batch, entry: LogEntry) -> Step:
         case "command":
             return _commanded(rules, state, entry, silence)
         case "result":
-            return tell(state, f"result of job {entry.doc['key']}: kept", entry), NOTHING
+            return heard(rules, state, entry)
         case _:
             # Resources, datums and what else belongs to a run: in the log, no part in it.
             return state, NOTHING
@@ -118,7 +119,7 @@ def _started(rules: Rules, state: Batch, entry: LogEntry) -> Step:
     mode = BatchMode(doc.get("batch_mode", BatchMode.RUN))
     run = Run(entry.uid, int(doc.get("batch_count", 0)), mode)
     if state.configuration is None:
-        asked_for = configured(state.batch_id, doc.get("recommender"), rules)
+        asked_for = configured(state.batch_id, doc.get("recommender"), rules, mode)
         state = replace(state, configuration=asked_for)
     # Of the runs of one count the newest is the one that counts.
     others = {
@@ -147,7 +148,7 @@ def _measured(rules: Rules, state: Batch, entry: LogEntry) -> Step:
         return state, NOTHING
     config = state.configuration
     stream = run.streams[descriptor]
-    row = row_of(stream, entry.doc["data"], config.independent_keys, config.dependent_keys)
+    row = row_of(stream, entry.doc["data"], config.independent_keys, config.measured_keys)
     if run.mode is BatchMode.RUN:
         return replace(state, runs={**state.runs, run.uid: run.with_row(row)}), NOTHING
     if stream != PRIMARY:
@@ -176,23 +177,34 @@ def _complete(rules: Rules, state: Batch, entry: LogEntry, run: Run) -> Step:
         stored = state.stands[count, state.answered[count]]
         state = tell(state, "measured again: no data; the answer is repeated", entry, count)
         return state, (Publish(stored),)
-    state = replace(state, measured=state.measured + 1, refusals=0)
-    state, verdict = _taken_in(state, run)
-    return ask_for(state, entry, count, 0, verdict or requested(state), rules)
+    if state.awaited is not None and state.awaited.count == count:
+        told = "measured again: no data; the results of the first run are awaited"
+        return tell(state, told, entry, count), NOTHING
+    if state.awaited is not None:
+        left = state.awaited.count
+        state = tell(state, f"count {count} was measured: no longer awaited", entry, left)
+    state = replace(state, measured=state.measured + 1, refusals=0, awaited=None)
+    rows = _rows_or_verdict(state, run)
+    if isinstance(rows, Verdict):
+        return ask_for(state, entry, count, 0, rows, rules)
+    if state.configuration and state.configuration.recipes and state.stop_requested is None:
+        # A processed value is one for the run: it goes with the last row.
+        return await_results(rules, state, entry, run, rows[-1])
+    ingest = Ingest(tuple(row.xs for row in rows), tuple(row.ys for row in rows))
+    state = replace(state, calls=extended(state.calls, ingest), length=state.length + 1)
+    return ask_for(state, entry, count, 0, requested(state), rules)
 
 
-def _taken_in(state: Batch, run: Run) -> tuple[Batch, Verdict | None]:
+def _rows_or_verdict(state: Batch, run: Run) -> list[Row] | Verdict:
     config = state.configuration
     if config is None or config.error:
-        return state, Verdict(Action.STOP, (config and config.error) or "no recommender")
+        return Verdict(Action.STOP, (config and config.error) or "no recommender")
     if run.count > config.max_count:
-        return state, Verdict(Action.STOP, f"max_count {config.max_count} is reached")
+        return Verdict(Action.STOP, f"max_count {config.max_count} is reached")
     try:
-        rows: list[Row] = rows_of(run)
+        return rows_of(run)
     except Unusable as error:
-        return state, Verdict(Action.STOP, str(error))
-    ingest = Ingest(tuple(row.xs for row in rows), tuple(row.ys for row in rows))
-    return replace(state, calls=extended(state.calls, ingest), length=state.length + 1), None
+        return Verdict(Action.STOP, str(error))
 
 
 # ---- what a plan did
@@ -217,7 +229,8 @@ def _of_the_plan(rules: Rules, state: Batch, entry: LogEntry) -> Step:
 
 def _opened(rules: Rules, state: Batch, entry: LogEntry, event: Opened) -> Batch:
     if state.configuration is None and event.recommender is not None:
-        state = replace(state, configuration=configured(state.batch_id, event.recommender, rules))
+        given = configured(state.batch_id, event.recommender, rules, event.batch_mode)
+        state = replace(state, configuration=given)
     state = replace(
         state,
         phase=Phase.OPEN,
@@ -235,7 +248,15 @@ def _opened(rules: Rules, state: Batch, entry: LogEntry, event: Opened) -> Batch
 def _ended(state: Batch, entry: LogEntry, outcome: Outcome, reason: str) -> Batch:
     if state.phase is Phase.ENDED:
         return tell(state, f"had ended before; now again: {outcome}", entry)
-    state = replace(state, phase=Phase.ENDED, outcome=outcome, reason=reason, runs={})
+    state = replace(
+        state,
+        phase=Phase.ENDED,
+        outcome=outcome,
+        reason=reason,
+        runs={},
+        awaited=None,
+        results={},
+    )
     return tell(state, f"ended: {outcome}{f', {reason}' if reason else ''}", entry)
 
 
@@ -300,7 +321,12 @@ def _revise_pause(rules: Rules, state: Batch, entry: LogEntry) -> Step:
 
 
 def _stop(rules: Rules, state: Batch, entry: LogEntry, command: Command, silence: float) -> Step:
+    count = state.awaited.count if state.awaited else None
+    if command.batch_count not in (None, count):
+        return tell(state, "that count is not awaited: no effect", entry, count), NOTHING
     state = replace(state, stop_requested=_wording(command))
+    if state.awaited is not None:
+        return given_up(rules, state, entry)
     if stands_paused(state):
         return _revise_pause(rules, state, entry)
     if silence > rules.silent_after:

@@ -228,7 +228,12 @@ class Command(Noun):
     time: float = Field(description="seconds since the epoch")
     by: str = Field("", description="who asked, as far as is known")
     reason: str = ""
-    batch_count: int | None = Field(None, ge=0, description="veto: the count whose answer it is")
+    batch_count: int | None = Field(
+        None,
+        ge=0,
+        description="veto: the count whose answer it is; stop: only while the results of this "
+        "count are awaited",
+    )
     point: dict[str, float] | None = Field(None, description="point: where to measure")
 
 
@@ -238,6 +243,9 @@ class Result(Noun):
     uid: str
     batch_id: str
     run: str = Field(description="uid of the run that was processed")
+    batch_count: int | None = Field(
+        None, ge=0, description="of the run, or of the event that was processed"
+    )
     key: str = Field(description="key of the job")
     recipe: str = ""
     state: str = Field("succeeded", description="final state of the job")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bluesky_plugins.adaptive.log import Cause, LogEntry
-from bluesky_plugins.adaptive.state import Batch, Phase, Told, story
+from bluesky_plugins.adaptive.state import Batch, Phase, Told, missing, story
 
 __all__ = ["batch_record", "log_record", "shown"]
 
@@ -55,6 +55,18 @@ def _answer(state: Batch) -> dict[str, Any] | None:
     }
 
 
+def _awaiting(state: Batch) -> dict[str, Any] | None:
+    awaited = state.awaited
+    if awaited is None:
+        return None
+    return {
+        "batch_count": awaited.count,
+        "run": awaited.run,
+        "recipes": list(missing(state)),
+        "since": awaited.since,
+    }
+
+
 def batch_record(state: Batch, first: Cause, last: Cause) -> dict[str, Any]:
     """The record of a batch in its present state."""
     ask = state.asked
@@ -73,6 +85,7 @@ def batch_record(state: Batch, first: Cause, last: Cause) -> dict[str, Any]:
         "answered": len(state.answered),
         "answer": answer,
         "due": {"batch_count": ask.count, "revision": ask.revision} if ask else None,
+        "awaiting": _awaiting(state),
         "pause_requested": state.pause_requested,
         "stop_requested": state.stop_requested,
         "first_time": state.first_time,
@@ -102,9 +115,12 @@ def log_record(batch_id: str, entry: LogEntry) -> dict[str, Any]:
 
 
 def shown(record: Mapping[str, Any], now: float, silent_after: float) -> dict[str, Any]:
-    """A record as people see it: an open batch without news is `silent`.
+    """A record as people see it: an open batch that has no news, and awaits none, is `silent`.
 
     :param now: seconds since the epoch.
     """
-    silent = record["state"] == Phase.OPEN and now - record["last_time"] > silent_after
+    waits = record.get("awaiting") is not None
+    silent = (
+        not waits and record["state"] == Phase.OPEN and now - record["last_time"] > silent_after
+    )
     return {**record, "state": "silent"} if silent else dict(record)

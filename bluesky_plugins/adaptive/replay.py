@@ -19,8 +19,10 @@ from bluesky_plugins.adaptive.state import (
     Computed,
     Event,
     Instruction,
+    Order,
     Publish,
     Published,
+    Wait,
     begin,
 )
 from bluesky_plugins.adaptive.store import BatchStore
@@ -106,6 +108,8 @@ def replay_batch(
 
 def _rules_then(rules: Rules, record: Mapping[str, Any]) -> Rules:
     """The rules with what the batch was given at its opening as the defaults."""
+    # Which recipes there were then, and whether any, its record says.
+    rules = replace(rules, unknown=lambda key, mode: _without_key(record.get("error")))
     given = record.get("recommender")
     if given is None:
         return rules
@@ -117,6 +121,10 @@ def _rules_then(rules: Rules, record: Mapping[str, Any]) -> Rules:
         dependent_keys=record["dependent_keys"],
     )
     return replace(rules, defaults=defaults)
+
+
+def _without_key(error: str | None) -> str | None:
+    return None if error is None else error.removeprefix("dependent key ")
 
 
 class _Replay:
@@ -174,8 +182,8 @@ class _Replay:
                 self._step(Computed(count, revision, reply))
             case Publish(suggestion):
                 self._compare(suggestion)
-            case Close():
-                pass  # the log has it
+            case Close() | Order() | Wait():
+                pass  # they come of time, and the log has them
             case _:
                 assert_never(command)
 

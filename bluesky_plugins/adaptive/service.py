@@ -18,6 +18,7 @@ from typing import Any, assert_never
 import structlog
 
 from bluesky_plugins.adaptive.configuration import rules_of
+from bluesky_plugins.adaptive.dependence import Dependence
 from bluesky_plugins.adaptive.http import HttpDoor
 from bluesky_plugins.adaptive.keeper import Keeper, Limits, Loaded, OpenBatch
 from bluesky_plugins.adaptive.loading import Loader
@@ -32,12 +33,7 @@ from bluesky_plugins.adaptive.suggested import Caught, SuggestionsReader
 from bluesky_plugins.adaptive.topics import make_topics_when_up
 from bluesky_plugins.adaptive.workers import Workers
 from bluesky_plugins.adaptive.writer import Mark, Write, Writer
-from bluesky_plugins.messaging import (
-    CommitFailed,
-    Consumer,
-    Message,
-    Producer,
-)
+from bluesky_plugins.messaging import CommitFailed, Consumer, Message, Producer
 from bluesky_plugins.processing import Processor
 from bluesky_plugins.settings import Settings
 
@@ -98,9 +94,10 @@ class RecommenderService:
         )
         self.loader = Loader(settings, self.store, self._inbox.put, self._stopping)
         self._outgoing = Outgoing(self.metrics)
-        rules = rules_of(settings.adaptive, registry.describe)
+        dependence = Dependence(processor)
+        rules = rules_of(settings.adaptive, registry.describe, dependence.unknown)
         limits = limits or Limits(compute=settings.adaptive.compute_seconds)
-        self.keeper = Keeper(rules, registry, self, limits=limits)
+        self.keeper = Keeper(rules, registry, self, limits=limits, progress=dependence.progress)
         self._workers = Workers()
         self._suggested = SuggestionsReader(settings, self._inbox.put, self._stopping)
         self._partitions: dict[tuple[str, int], _Partition] = {}

@@ -10,12 +10,22 @@ from typing import Any, NamedTuple
 from bluesky_plugins.adaptive.asking import Calls, Reply
 from bluesky_plugins.adaptive.configuration import Configuration
 from bluesky_plugins.adaptive.log import Cause, LogEntry
-from bluesky_plugins.adaptive.model import Action, BatchMode, Ended, Opened, Outcome, Suggestion
-from bluesky_plugins.adaptive.readings import Run
+from bluesky_plugins.adaptive.model import (
+    Action,
+    BatchMode,
+    Command,
+    Ended,
+    Opened,
+    Outcome,
+    Result,
+    Suggestion,
+)
+from bluesky_plugins.adaptive.readings import Row, Run
 
 __all__ = [
     "NOTHING",
     "Ask",
+    "Awaited",
     "Batch",
     "Close",
     "Compute",
@@ -23,6 +33,7 @@ __all__ = [
     "Decided",
     "Event",
     "Instruction",
+    "Order",
     "Phase",
     "Publish",
     "Published",
@@ -30,7 +41,9 @@ __all__ = [
     "Tick",
     "Told",
     "Verdict",
+    "Wait",
     "begin",
+    "missing",
     "story",
     "tell",
     "violations",
@@ -102,7 +115,23 @@ class Close:
     ended: Ended
 
 
-Instruction = Compute | Publish | Close
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Put this command into the batch's log."""
+
+    command: Command
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Tell the plan that the results of these recipes are awaited."""
+
+    batch_id: str
+    awaited: Awaited
+    recipes: tuple[str, ...]
+
+
+Instruction = Compute | Publish | Close | Order | Wait
 
 # ---- state
 
@@ -125,6 +154,20 @@ class Ask:
     verdict: Verdict | None
     made: Suggestion | None = None
     sent: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """A count that was measured; its answer is due when the results of processing are there.
+
+    `part`: the `batch_count` that its results carry; None: those of the run are its results.
+    """
+
+    count: int
+    run: str
+    part: int | None
+    row: Row
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +207,8 @@ class Batch:
     runs: Mapping[str, Run] = field(default_factory=dict)
     measured: int = 0
     asked: Ask | None = None
+    awaited: Awaited | None = None
+    results: Mapping[tuple[str, int | None, str], Result] = field(default_factory=dict)
     held: tuple[LogEntry, ...] = ()
     stands: Mapping[tuple[int, int], Suggestion] = field(default_factory=dict)
     answered: Mapping[int, int] = field(default_factory=dict)
@@ -203,6 +248,15 @@ def tell(state: Batch, text: str, entry: LogEntry | None = None, count: int | No
     return replace(state, told=(Told(text, cause, count, time), state.told))
 
 
+def missing(state: Batch) -> tuple[str, ...]:
+    """The recipes whose results are still awaited."""
+    awaited, config = state.awaited, state.configuration
+    if awaited is None or config is None:
+        return ()
+    run, part = awaited.run, awaited.part
+    return tuple(name for name in config.recipes if (run, part, name) not in state.results)
+
+
 # ---- invariants
 
 
@@ -221,6 +275,10 @@ def violations(state: Batch) -> list[str]:
             wrong.append(f"count {count} has an answer without its earlier revisions")
     if state.last and state.answered.get(state.last.count) != state.last.revision:
         wrong.append("the last answer is not one of the answers")
-    if state.phase is Phase.ENDED and state.runs:
-        wrong.append("an ended batch has open runs")
+    if state.phase is Phase.ENDED and (state.runs or state.awaited):
+        wrong.append("an ended batch has open runs, or awaits results")
+    if state.awaited and state.awaited.count in state.answered:
+        wrong.append("results are awaited for a count that is answered")
+    if state.awaited and state.asked is None and not missing(state):
+        wrong.append("all that is awaited is there")
     return wrong

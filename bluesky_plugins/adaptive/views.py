@@ -48,8 +48,11 @@ class _States(dict[str, Mapping[str, Any]]):
 
 def _states(since: float) -> _States:
     return _States(
-        open={"state": "open", "last_time": {"$gte": since}},
-        silent={"state": "open", "last_time": {"$lt": since}},
+        open={
+            "state": "open",
+            "$or": [{"last_time": {"$gte": since}}, {"awaiting": {"$ne": None}}],
+        },
+        silent={"state": "open", "last_time": {"$lt": since}, "awaiting": None},
         ended={"state": "ended"},
     )
 

@@ -135,7 +135,7 @@ class Batch:
             yield from bpp.subs_wrapper(plan.run(point, measure_all), subscriptions)
         finally:
             post.close()
-            _report(self.batch_id, post)
+            post.report()
         return self.uids
 
     def _note(self, name: str, doc: Mapping[str, Any]) -> None:
@@ -148,6 +148,7 @@ class BatchPlan:
 
     def __init__(self, batch: Batch, post: Post) -> None:
         self.batch = batch
+        self._told = ""  # what the user was told last that is waited for
         self.log = batch.log
         self.post = post
         self.mailbox = post.mailbox
@@ -324,14 +325,19 @@ class BatchPlan:
     def _renewal(self) -> float:
         with self.post.lock:
             waiting = self.mailbox.waiting
-        return 0.0 if waiting is None else min(waiting.until - time.time(), LONGEST_RENEWAL)
+        if waiting is None:
+            return 0.0
+        if waiting.reason != self._told:
+            self._told = waiting.reason
+            logger.warning("count %d waits for %s", waiting.batch_count, waiting.reason)
+        return min(waiting.until - time.time(), LONGEST_RENEWAL)
 
     def _what_was_awaited(self, count: int, patience: Patience) -> str:
         waiting = self.mailbox.waiting
         heard = f"; it was waiting for: {waiting.reason}" if waiting else ""
         return (
             f"no suggestion for count {count} of batch {self.batch.batch_id} "
-            f"after {patience.waited:.1f} s{heard}{_dropped(self.post)}"
+            f"after {patience.waited:.1f} s{heard}{self.post.dropped}"
         )
 
 
@@ -384,16 +390,3 @@ def _failure(error: BaseException) -> tuple[Outcome, str]:
     by_person = isinstance(error, RunEngineControlException) or not isinstance(error, Exception)
     outcome = Outcome.ABORTED if by_person else Outcome.FAILED
     return outcome, str(error) or type(error).__name__
-
-
-def _dropped(post: Post) -> str:
-    dropped = ", ".join(f"{n} {kind}" for kind, n in sorted(post.mailbox.dropped.items()) if n)
-    return f"; dropped: {dropped}" if dropped else ""
-
-
-def _report(batch_id: str, post: Post) -> None:
-    if any(post.mailbox.dropped.values()):
-        reasons = "; ".join(post.mailbox.reasons)
-        logger.warning(
-            "suggestions for batch %s%s%s", batch_id, _dropped(post), reasons and f" ({reasons})"
-        )

@@ -58,6 +58,7 @@ class Mailbox:
         self.dropped: Counter[str] = Counter()
         self.reasons: list[str] = []  # of malformed ones, the first few
         self.waiting: Waiting | None = None  # the last one for the asked count
+        self._ahead: Waiting | None = None  # the last one for the next count
         self.answer: Answer | None = None
         self._asked = -1
         self._revision = 0
@@ -67,7 +68,8 @@ class Mailbox:
     def ask(self, count: int, revision: int = 0) -> None:
         """From now on the answer to `count` is wanted, at `revision` or higher."""
         if count != self._asked:
-            self.waiting = None
+            ahead, self._ahead = self._ahead, None
+            self.waiting = ahead if ahead and ahead.batch_count == count else None
         answered, self._asked, self._revision = self._asked, count, revision
         self.answer = None
         for old in [key for key in self._held if key < count]:
@@ -136,9 +138,11 @@ class Mailbox:
     def _put_waiting(self, new: Waiting) -> None:
         if new.batch_id != self.batch_id:
             self.dropped["foreign"] += 1
-        elif new.batch_count != self._asked:
+        elif new.batch_count not in (self._asked, self._asked + 1):
             self.dropped["stale"] += 1
         elif not math.isfinite(new.until):
             self._malformed("until: not a finite time")
+        elif new.batch_count != self._asked:
+            self._ahead = new  # it came before the plan asked
         else:
             self.waiting = new

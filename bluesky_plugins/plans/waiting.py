@@ -87,6 +87,20 @@ class Post:
         """True until `discard` is done."""
         return self._work == "discard"
 
+    @property
+    def dropped(self) -> str:
+        """What came and was of no use, as the end of a sentence; empty if nothing was."""
+        counts = sorted(self.mailbox.dropped.items())
+        dropped = ", ".join(f"{n} {kind}" for kind, n in counts if n)
+        return f"; dropped: {dropped}" if dropped else ""
+
+    def report(self) -> None:
+        """Say what was dropped, if anything was."""
+        if dropped := self.dropped:
+            reasons = "; ".join(self.mailbox.reasons)
+            about = reasons and f" ({reasons})"
+            logger.warning("suggestions for batch %s%s%s", self.mailbox.batch_id, dropped, about)
+
     def close(self) -> None:
         """End the thread. A lockstep reader is waited for: it could take the next plan's answer."""
         with self.lock:

@@ -197,6 +197,9 @@ class AdaptiveSettings(Section):
     close_after_seconds: float = Field(
         86400.0, gt=0, description="a batch without news for this long is closed, s"
     )
+    processing_wait_seconds: float = Field(
+        3600.0, gt=0, description="a batch whose processed values are later than this is stopped, s"
+    )
 
 
 class IocsSettings(Section):

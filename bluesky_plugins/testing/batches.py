@@ -21,9 +21,11 @@ from bluesky_plugins.adaptive.state import (
     Compute,
     Computed,
     Instruction,
+    Order,
     Publish,
     Published,
     Tick,
+    Wait,
     begin,
     violations,
 )
@@ -32,7 +34,11 @@ BATCH = "b0"
 
 
 def rules(registry: Registry | None = None, **changes: Any) -> Rules:
-    """Rules of a service with these defaults; what is not a default is a field of `Rules`."""
+    """Rules of a service with these defaults; what is not a default is a field of `Rules`.
+
+    Any `processing.<recipe>.<number>` may be a dependent key, unless `unknown` is given.
+    """
+    changes.setdefault("unknown", lambda key, mode: None)
     defaults = RecommenderRequest(
         name=changes.pop("name", "step"),
         parameters=changes.pop("parameters", {"step": 1.5}),
@@ -123,6 +129,26 @@ def command(kind: str, **fields: Any) -> tuple[str, dict[str, Any]]:
     return "command", {**doc, **fields}
 
 
+def result(
+    run: str, recipe: str = "fit", count: int | None = None, **fields: Any
+) -> tuple[str, dict[str, Any]]:
+    """How a job for a run ended; the number `peak` of its recipe is given by that name."""
+    number = next(_numbers)
+    peak = fields.pop("peak", None)
+    values = {} if peak is None else {f"processing.{recipe}.peak": peak}
+    doc = {
+        "uid": f"result{number}",
+        "batch_id": BATCH,
+        "run": run,
+        "batch_count": count,
+        "key": f"{number:064x}",
+        "recipe": recipe,
+        "values": values,
+        "time": 3.0,
+    }
+    return "result", {**doc, **fields}
+
+
 @dataclass
 class Bench:
     """A batch whose commands are carried out at once, on topics that are lists.
@@ -141,6 +167,7 @@ class Bench:
     state: Batch = field(default_factory=lambda: begin(BATCH))
     asked: Asked | None = None
     kept: list[Instruction] = field(default_factory=list)
+    waits: list[Wait] = field(default_factory=list)
     time: float = 100.0
     violations: list[str] = field(default_factory=list)
 
@@ -191,6 +218,10 @@ class Bench:
                 self.tell(Published(suggestion, cause))
             case Close(ended):
                 self.feed(("batch_event", ended.model_dump(mode="json")))
+            case Order(order):
+                self.feed(("command", order.model_dump(mode="json")))
+            case Wait():
+                self.waits.append(one)
 
     def release(self) -> None:
         """Carry out what was held, and what comes of it."""

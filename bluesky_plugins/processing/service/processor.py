@@ -150,6 +150,21 @@ class Processor:
             "trouble": self.trouble,
         }
 
+    def progress(self, run: str, batch_count: int, recipe: str) -> str | None:
+        """Where the job of a recipe for a run, or an event of it, is; for people.
+
+        It asks no server. None where another instance drives the jobs.
+        """
+        driver = self._driver
+        if driver is None or not driver.leads:
+            return None
+        for job in driver.jobs:
+            subject = job.subject
+            if (subject.run, subject.batch_count, job.recipe) == (run, batch_count, recipe):
+                said = f": {job.reason}" if job.reason else ""
+                return f"job {job.key[:16]} is {job.state.value} on {job.place.target}{said}"
+        return "no job yet"
+
     def logs(self, key: str, limit: int = 16_384) -> tuple[str, str]:
         """The ends of stdout and stderr of a job's newest attempt.
 

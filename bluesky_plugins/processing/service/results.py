@@ -150,6 +150,7 @@ def result_of(job: JobRecord) -> list[Outgoing]:
         "uid": derived_uid("result", job.key, *_end(job)),
         "batch_id": batch_id,
         "run": run,
+        "batch_count": job.subject.batch_count,
         "key": job.key,
         "recipe": job.recipe,
         "state": job.state.value,

@@ -121,6 +121,17 @@ def test_only_a_waiting_for_the_asked_count_is_heard() -> None:
     assert mailbox.waiting is None
 
 
+def test_a_waiting_that_comes_before_the_plan_asks_is_heard_when_it_does() -> None:
+    mailbox = asked(1)
+    mailbox.put("waiting", make_waiting(BATCH, 2, seconds=9, reason="a job"))
+    assert mailbox.waiting is None
+    mailbox.ask(2)
+    assert mailbox.waiting is not None
+    mailbox.ask(3)
+    assert mailbox.waiting is None
+    assert not any(mailbox.dropped.values())
+
+
 def test_a_waiting_without_end_is_dropped() -> None:
     mailbox = asked(0)
     mailbox.put("waiting", {**make_waiting(BATCH, 0, seconds=1, reason=""), "until": float("inf")})
