@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             only=options.only,
             port=options.port,
             noise=options.noise,
+            camera_noise=options.camera_noise,
             seed=options.seed,
         )
     except OSError as error:
@@ -46,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=_port, help="Channel Access port of this process")
     parser.add_argument("--repeater-port", type=_port, help="Channel Access repeater port")
     parser.add_argument("--noise", type=float, default=0.0, help="of the detectors (default: 0)")
+    parser.add_argument(
+        "--camera-noise", type=float, default=1.0, help="of the images; 1 is photons' (default)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of that noise (default: 0)")
     return parser
 

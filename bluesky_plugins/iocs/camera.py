@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,28 +14,62 @@ from caproto import ChannelType, SkipWrite
 from caproto.server import PVGroup, pvproperty
 from numpy.typing import NDArray
 
-__all__ = ["DATASET", "Camera", "file_below", "frame", "write_frames"]
+__all__ = [
+    "DATASET",
+    "FOCUS",
+    "Camera",
+    "file_below",
+    "frame",
+    "seen",
+    "spot_width",
+    "write_frames",
+]
 
 DATASET = "/entry/data"
 SHAPE = (48, 64)
 MAX_FRAMES = 10_000
+# Where the focus stage has the spot at its narrowest, mm; what a scan of it is to find.
+FOCUS = 3.2718
+NARROWEST = 2.0  # pixels
+SLOPE = 0.6  # pixels for each mm, far from focus
 Frame = NDArray[np.uint16]
 
 
-def frame(brightness: float, x: float, y: float, index: int = 0) -> Frame:
+def spot_width(focus: float) -> float:
+    """Standard deviation of the spot, pixels.
+
+    :param focus: position of the focus stage, mm.
+    """
+    return math.hypot(NARROWEST, SLOPE * (focus - FOCUS))
+
+
+def frame(brightness: float, x: float, y: float, index: int = 0, width: float = 5.0) -> Frame:
     """One image: a round spot that follows two motors, as bright as the third.
 
     :param brightness: position that sets the height of the spot, EGU.
     :param x: position that moves the spot sideways, EGU; one pixel for each.
     :param y: position that moves the spot up, EGU; one pixel for each.
     :param index: number of the frame in its file; the spot fades a little with each.
+    :param width: standard deviation of the spot, pixels.
     :returns: counts, shape (48, 64).
     """
     rows, columns = np.indices(SHAPE)
     distance = (rows - SHAPE[0] / 2 - y) ** 2 + (columns - SHAPE[1] / 2 - x) ** 2
     height = 1000.0 + 100.0 * abs(brightness)
-    spot = height * np.exp(-distance / 50.0) / (1.0 + 0.01 * index)
-    counts: Frame = np.clip(100.0 + spot, 0, 65535).astype(np.uint16)
+    spot = height * np.exp(-distance / (2.0 * width**2)) / (1.0 + 0.01 * index)
+    return _counts(100.0 + spot)
+
+
+def seen(image: Frame, noise: float, random: np.random.Generator) -> Frame:
+    """The image as it comes out of the camera.
+
+    :param noise: 0 for none, 1 for that of the photons.
+    """
+    return _counts(image + noise * np.sqrt(image) * random.standard_normal(image.shape))
+
+
+def _counts(image: NDArray[np.float64]) -> Frame:
+    counts: Frame = np.clip(image, 0, 65535).astype(np.uint16)
     return counts
 
 
@@ -81,8 +116,11 @@ class Camera(PVGroup):  # type: ignore[misc]
     A put to `Acquire` with completion returns when the file is there, or `ErrorMessage_RBV` says
     why it is not.
 
-    :param positions: asked at each exposure for those of the three motors, EGU.
+    :param positions: asked at each exposure for those of the three motors and of the focus stage,
+        EGU.
     :param root: folder below which all files are.
+    :param noise: of the images at the start; 0 for none, 1 for that of the photons.
+    :param seed: start of that noise.
     """
 
     acquire = pvproperty(name="Acquire", value=0)
@@ -92,27 +130,38 @@ class Camera(PVGroup):  # type: ignore[misc]
     file_name = pvproperty(name="FileName", **{**_text_of(128), "value": "camera"})
     file_number = pvproperty(name="FileNumber", value=0)
     full_name = pvproperty(name="FullFileName_RBV", read_only=True, **_text_of(1024))
+    noise = pvproperty(name="Noise", value=1.0, precision=2, doc="1: that of the photons")
     written = pvproperty(name="NumImages_RBV", value=0, read_only=True)
     message = pvproperty(name="ErrorMessage_RBV", read_only=True, **_text_of(256))
 
     def __init__(
-        self, prefix: str, positions: Callable[[], Awaitable[Sequence[float]]], root: Path
+        self,
+        prefix: str,
+        positions: Callable[[], Awaitable[Sequence[float]]],
+        root: Path,
+        *,
+        noise: float = 1.0,
+        seed: int = 0,
     ) -> None:
         super().__init__(prefix)
         self._positions = positions
         self._root = root
+        self._start_noise = noise
+        self._random = np.random.default_rng(seed)
         self._busy = asyncio.Lock()
         self.acquire.putter = self._put_acquire
         self.num_images.putter = self._in_range(1, MAX_FRAMES)
         self.file_number.putter = self._in_range(0, 2**31 - 1)
+        self.noise.putter = self._in_range(0.0, 100.0)
 
     async def start(self) -> None:
         """Number files after those that an earlier process wrote."""
+        await self.noise.write(self._start_noise)
         numbers = [_number(path) for path in self._root.glob("**/*.h5")]
         await self.file_number.write(max(numbers, default=-1) + 1)
 
-    def _in_range(self, low: int, high: int) -> Callable[[Any, int], Any]:
-        async def check(channel: Any, value: int) -> int:
+    def _in_range(self, low: float, high: float) -> Callable[[Any, float], Any]:
+        async def check(channel: Any, value: float) -> float:
             if not low <= value <= high:
                 raise SkipWrite  # it keeps what it had
             return value
@@ -147,8 +196,9 @@ class Camera(PVGroup):  # type: ignore[misc]
         frames: list[Frame] = []
         for index in range(self.num_images.value):
             await asyncio.sleep(max(0.0, float(self.acquire_time.value)))  # the exposure
-            brightness, x, y = await self._positions()
-            frames.append(frame(brightness, x, y, index))
+            brightness, x, y, focus = await self._positions()
+            image = frame(brightness, x, y, index, spot_width(focus))
+            frames.append(seen(image, float(self.noise.value), self._random))
         await asyncio.to_thread(write_frames, path, frames)
         await self.full_name.write(str(path))
         await self.written.write(len(frames))

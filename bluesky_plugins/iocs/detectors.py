@@ -12,7 +12,7 @@ from caproto.server import PVGroup, pvproperty
 
 from .motor import MotorRecord
 
-__all__ = ["PointDetector", "peak"]
+__all__ = ["Constant", "PointDetector", "peak"]
 
 
 def peak(
@@ -26,6 +26,26 @@ def peak(
     """
     distance = sum((x - c) ** 2 for x, c in zip(positions, centers, strict=True))
     return height * math.exp(-distance / (2 * width**2))
+
+
+class Constant(PVGroup):  # type: ignore[misc]
+    """A value that never changes.
+
+    :param units: of the value.
+    """
+
+    value = pvproperty(name="", value=0.0, read_only=True, record="ai", precision=4)
+
+    def __init__(self, prefix: str, value: float, *, units: str, doc: str) -> None:
+        super().__init__(prefix)
+        self._value, self._units, self._doc = value, units, doc
+
+    async def start(self) -> None:
+        """Fill the value, before it is served."""
+        fields = self.value.field_inst
+        await fields.description.write(self._doc)
+        await self.value.write_metadata(units=self._units)
+        await self.value.write(self._value)
 
 
 class PointDetector(PVGroup):  # type: ignore[misc]

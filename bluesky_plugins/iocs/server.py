@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,8 +14,8 @@ from caproto.asyncio.server import Context
 
 from bluesky_plugins.settings import Settings
 
-from .camera import Camera
-from .detectors import PointDetector
+from .camera import FOCUS, Camera
+from .detectors import Constant, PointDetector
 from .following import FollowedMotors
 from .motor import MotorRecord
 from .repeater import start_repeater
@@ -23,7 +23,11 @@ from .repeater import start_repeater
 __all__ = ["Beam", "Part", "PortTakenError", "make_beam", "serve_iocs"]
 
 HOST = "127.0.0.1"
-MOTORS = ("motor", "motor1", "motor2")
+MOTORS = ("motor", "motor1", "motor2", "focus")
+FOCUS_RANGE = (-10.0, 10.0)  # mm
+
+
+Served = MotorRecord | PointDetector | Constant | Camera
 
 
 class PortTakenError(OSError):
@@ -39,10 +43,11 @@ class Part(StrEnum):
 
 @dataclass(frozen=True)
 class Beam:
-    """Motors, and the detectors that see where they are."""
+    """Motors, the detectors that see where they are, and what only a simulation can know."""
 
     motors: tuple[MotorRecord, ...]
     detectors: tuple[PointDetector, ...]
+    truths: tuple[Constant, ...]
 
     async def positions(self) -> list[float]:
         """Where the motors are, EGU."""
@@ -57,7 +62,12 @@ def make_beam(prefix: str, *, velocity: float = 50.0, noise: float = 0.0, seed: 
     :param noise: standard deviation of each point detector's noise at the start.
     :param seed: start of that noise.
     """
-    motor, motor1, motor2 = (MotorRecord(f"{prefix}{m}", velocity=velocity) for m in MOTORS)
+    motor, motor1, motor2 = (MotorRecord(f"{prefix}{m}", velocity=velocity) for m in MOTORS[:3])
+    low, high = FOCUS_RANGE
+    focus = MotorRecord(
+        f"{prefix}focus", velocity=velocity, limits=FOCUS_RANGE, travel=(low - 1.0, high + 1.0)
+    )
+    true = Constant(f"{prefix}focus:true", FOCUS, units="mm", doc="where the spot is narrowest")
 
     def detector(name: str, *motors: MotorRecord, center: float, width: float) -> PointDetector:
         return PointDetector(
@@ -75,7 +85,7 @@ def make_beam(prefix: str, *, velocity: float = 50.0, noise: float = 0.0, seed: 
         detector("det1", motor1, center=0.0, width=2.0),
         detector("det2", motor1, motor2, center=1.0, width=3.0),
     )
-    return Beam((motor, motor1, motor2), detectors)
+    return Beam((motor, motor1, motor2, focus), detectors, (true,))
 
 
 def serve_iocs(
@@ -85,6 +95,7 @@ def serve_iocs(
     only: str | None = None,
     port: int | None = None,
     noise: float = 0.0,
+    camera_noise: float = 1.0,
     seed: int = 0,
 ) -> int:
     """Serve the beamline and its Channel Access repeater until SIGTERM or SIGINT.
@@ -93,6 +104,9 @@ def serve_iocs(
     :param only: serve this part of it, `beam` or `camera`; the camera then follows the motors
         that it finds in `iocs.address_list`.
     :param port: Channel Access port of this process; by default `iocs.ca_server_port`.
+    :param noise: standard deviation of the point detectors' noise at the start.
+    :param camera_noise: of the images at the start; 1 for that of the photons.
+    :param seed: start of the noise.
     :returns: the exit status 0.
     :raises PortTakenError: if the server's port is in use.
     """
@@ -100,7 +114,9 @@ def serve_iocs(
     # caproto's server takes the port of the clients for its own.
     own = {name: str(port) for name in ("EPICS_CA_SERVER_PORT", "EPICS_CAS_SERVER_PORT")}
     os.environ.update({**settings.epics_environment, **own})
-    asyncio.run(_serve_parts(settings, Part(only) if only else None, port, ready, noise, seed))
+    part = Part(only) if only else None
+    noises = {Part.BEAM: noise, Part.CAMERA: camera_noise}
+    asyncio.run(_serve_parts(settings, part, port, ready, noises, seed))
     return 0
 
 
@@ -109,29 +125,33 @@ async def _serve_parts(
     only: Part | None,
     port: int,
     ready: Callable[[str], None],
-    noise: float,
+    noises: Mapping[Part, float],
     seed: int,
 ) -> None:
     prefix = settings.iocs.prefix
+
+    def make_camera(positions: Callable[[], Awaitable[Sequence[float]]]) -> Camera:
+        folder, noise = settings.camera_dir, noises[Part.CAMERA]
+        return Camera(f"{prefix}camera:", positions, folder, noise=noise, seed=seed)
+
     if only is Part.CAMERA:
         motors = FollowedMotors([f"{prefix}{name}.RBV" for name in MOTORS])
-        camera = Camera(f"{prefix}camera:", motors.positions, settings.camera_dir)
         await motors.start()
         try:
-            await _serve(settings, [camera], port, ready)
+            await _serve(settings, [make_camera(motors.positions)], port, ready)
         finally:
             await motors.close()
         return
-    beam = make_beam(prefix, noise=noise, seed=seed)
-    groups: list[MotorRecord | PointDetector | Camera] = [*beam.motors, *beam.detectors]
+    beam = make_beam(prefix, noise=noises[Part.BEAM], seed=seed)
+    groups: list[Served] = [*beam.motors, *beam.detectors, *beam.truths]
     if only is None:
-        groups.append(Camera(f"{prefix}camera:", beam.positions, settings.camera_dir))
+        groups.append(make_camera(beam.positions))
     await _serve(settings, groups, port, ready)
 
 
 async def _serve(
     settings: Settings,
-    groups: Sequence[MotorRecord | PointDetector | Camera],
+    groups: Sequence[Served],
     port: int,
     ready: Callable[[str], None],
 ) -> None:

@@ -15,7 +15,7 @@ CONNECT_SECONDS = 10.0
 
 
 def make_devices(settings: Settings) -> dict[str, Any]:
-    """`motor, motor1, motor2, det, det1, det2, camera` over EPICS, by name; not yet connected."""
+    """`motor, motor1, motor2, focus, det, det1, det2, camera` over EPICS; not yet connected."""
     use_epics(settings)
     from ophyd import EpicsSignalRO
 
@@ -25,7 +25,7 @@ def make_devices(settings: Settings) -> dict[str, Any]:
     prefix = settings.iocs.prefix
     devices: dict[str, Any] = {
         name: Motor(f"{prefix}{name}", name=name, labels={"motors"})
-        for name in ("motor", "motor1", "motor2")
+        for name in ("motor", "motor1", "motor2", "focus")
     }
     for name in ("det", "det1", "det2"):
         devices[name] = EpicsSignalRO(

@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import pytest
 
-from bluesky_plugins.iocs.camera import DATASET, frame
+from bluesky_plugins.iocs.camera import DATASET, frame, spot_width
 from tests.servers import free_port
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
@@ -42,8 +42,9 @@ class Apart:
 
     def start(self, part: str) -> None:
         port = str(self.ports[part])
+        options = ["--only", part, "--port", port, "--camera-noise", "0"]
         process = subprocess.Popen(
-            [sys.executable, "-m", "bluesky_plugins.iocs", "--only", part, "--port", port],
+            [sys.executable, "-m", "bluesky_plugins.iocs", *options],
             env=self.environment,
             stdout=subprocess.PIPE,
             text=True,
@@ -91,6 +92,10 @@ def apart(tmp_path: Path) -> Iterator[Apart]:
         made.end(part, kill=True)
 
 
+def spot(brightness: float, x: float, y: float, focus: float = 0.0) -> Any:
+    return frame(brightness, x, y, width=spot_width(focus))
+
+
 def until_seen(look: Callable[[], Any], expected: Any) -> None:
     for _ in range(10):
         if (look() == expected).all():
@@ -100,16 +105,17 @@ def until_seen(look: Callable[[], Any], expected: Any) -> None:
 
 def test_the_camera_sees_where_the_motors_of_the_other_process_are(apart: Apart) -> None:
     # It was there first, and finds the motors within seconds.
-    until_seen(lambda: apart.picture("motor=1.5", "motor1=5", "motor2=-3"), frame(1.5, 5.0, -3.0))
-    assert (apart.picture("motor1=7") == frame(1.5, 7.0, -3.0)).all()
+    until_seen(lambda: apart.picture("motor=1.5", "motor1=5", "motor2=-3"), spot(1.5, 5.0, -3.0))
+    assert (apart.picture("motor1=7") == spot(1.5, 7.0, -3.0)).all()
+    assert (apart.picture("focus=-4") == spot(1.5, 7.0, -3.0, focus=-4.0)).all()
 
 
 def test_the_camera_bears_a_crash_of_the_motors_and_finds_them_again(apart: Apart) -> None:
-    until_seen(lambda: apart.picture("motor1=5"), frame(0.0, 5.0, 0.0))
+    until_seen(lambda: apart.picture("motor1=5"), spot(0.0, 5.0, 0.0))
     apart.end("beam", kill=True)
-    assert (apart.picture() == frame(0.0, 5.0, 0.0)).all()
+    assert (apart.picture() == spot(0.0, 5.0, 0.0)).all()
     apart.start("beam")
-    until_seen(lambda: apart.picture("motor1=7"), frame(0.0, 7.0, 0.0))
+    until_seen(lambda: apart.picture("motor1=7"), spot(0.0, 7.0, 0.0))
 
 
 def test_each_process_is_probed_at_its_own_port(apart: Apart) -> None:
