@@ -30,7 +30,6 @@ from bluesky_plugins.processing.model import (
 )
 from bluesky_plugins.processing.recipes.arguments import trigger_argv
 from bluesky_plugins.processing.recipes.beamtime import Beamtime, BeamtimeError
-from bluesky_plugins.processing.recipes.beamtime_files import checked_key, find_beamtime
 from bluesky_plugins.processing.recipes.documents import FileRecord, RunDocuments
 from bluesky_plugins.processing.recipes.evaluation import Decision, Ending, Verdict, evaluate
 from bluesky_plugins.processing.recipes.paths import PathError, PathMapper, PathPolicy, PathRule
@@ -52,6 +51,7 @@ from bluesky_plugins.processing.service.requests import (
     SubmitJob,
     TriggerMethod,
 )
+from bluesky_plugins.processing.targets.beamtime_files import checked_key, find_beamtime
 from bluesky_plugins.processing.targets.command_runner import LocalRunner
 from bluesky_plugins.processing.targets.local import LocalLimits, LocalScheduler
 from bluesky_plugins.processing.targets.openssh import OpensshRunner

@@ -34,6 +34,7 @@ __all__ = [
     "JobKey",
     "JobKind",
     "JobState",
+    "Login",
     "Name",
     "Noun",
     "NumberName",
@@ -223,6 +224,15 @@ class Resources(Noun):
     time_limit_s: float | None = Field(
         None, gt=0, le=31_536_000, allow_inf_nan=False, description="time the program may take, s"
     )
+
+
+class Login(Noun):
+    """Where and as whom a job is submitted, if not as its target's own account."""
+
+    host: Word = Field(description="its name")
+    user: Word
+    key: SafeText = Field(description="absolute path of the account's ssh key, on this host")
+    work_dir: SafeText = Field(description="folder of its jobs there, absolute")
 
 
 class ResultSpec(Noun):

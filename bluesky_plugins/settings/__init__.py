@@ -20,6 +20,7 @@ from .model import (
 )
 from .places import ConfigurationError, secrets_dir, state_dir
 from .processing import (
+    BeamtimeSettings,
     LocalTargetSettings,
     PathSettings,
     ProcessingSettings,
@@ -29,6 +30,7 @@ from .processing import (
 
 __all__ = [
     "AdaptiveSettings",
+    "BeamtimeSettings",
     "ConfigurationError",
     "EmbeddedSettings",
     "HttpSettings",

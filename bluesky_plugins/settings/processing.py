@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from bluesky_plugins.settings.section import Section
 
 __all__ = [
+    "BeamtimeSettings",
     "LocalTargetSettings",
     "PathSettings",
     "ProcessingSettings",
@@ -39,24 +40,45 @@ Programs = Annotated[dict[str, str], AfterValidator(_programs)]
 PROGRAMS = "name -> absolute path there, of a job whose program is called by that name"
 
 
+class BeamtimeSettings(Section):
+    """Where a facility writes down what it has reserved for a beamtime.
+
+    The metadata file of the beamtime that a run's files belong to names the account, its ssh key,
+    the nodes, the partition and the reservation of a job.
+    """
+
+    root: str = Field(
+        "/gpfs",
+        pattern=r"^/",
+        description="folder of the beamline's file system; below it `current` (of users) and "
+        "`commissioning`",
+    )
+    work_dir: str = Field(
+        "scratch_cc/bluesky-plugins",
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_/-]*$",
+        description="folder of the jobs, below the beamtime's folder in the core file system; the "
+        "folder above it must be there",
+    )
+
+
 class LocalTargetSettings(Section):
     """A target that is this machine."""
 
-    kind: Literal["local"] = "local"
+    kind: Literal["local"] = Field("local", description="this machine")
     work_dir: Path | None = Field(
         None, description="folder of the jobs; unset: <state-dir>/jobs/<name of the target>"
     )
     jobs: int = Field(2, ge=1, description="jobs that run at a time, at most")
     viewers: int = Field(4, ge=1, description="viewers that run at a time, at most")
     memory_mb: int | None = Field(None, ge=1, description="of all jobs together, MB")
-    paths: tuple[PathSettings, ...] = ()
+    paths: tuple[PathSettings, ...] = Field((), description="how it sees files of this host")
     programs: Programs = Field(default_factory=dict, description=PROGRAMS)
 
 
 class SlurmTargetSettings(Section):
     """A target that is a cluster."""
 
-    kind: Literal["slurm"]
+    kind: Literal["slurm"] = Field(description="a cluster")
     via: Literal["here", "asyncssh", "openssh"] = Field(
         "here", description="where Slurm's commands are run: on this host, or by SSH"
     )
@@ -66,7 +88,14 @@ class SlurmTargetSettings(Section):
     keys: tuple[Path, ...] = Field((), description="files of private keys")
     known_hosts: Path | None = Field(None, description="unset: the user's own file")
     ssh_config: Path | None = Field(None, description="unset: the user's own ~/.ssh/config")
-    work_dir: str = Field(description="folder of the jobs, on a file system that all nodes share")
+    work_dir: str | None = Field(
+        None,
+        description="folder of the jobs, on a file system that all nodes share; needed unless "
+        "`beamtime` is set",
+    )
+    beamtime: BeamtimeSettings | None = Field(
+        None, description="set: account and nodes come from the metadata of the run's beamtime"
+    )
     python: str = Field("python3", description="Python 3.6 or later, there")
     cluster: str | None = Field(None, description="name of one of several clusters")
     limit: int | None = Field(None, ge=1, description="jobs under way at a time, at most")
@@ -77,13 +106,25 @@ class SlurmTargetSettings(Section):
         default_factory=dict,
         description="partition, account...; of jobs that do not name their own",
     )
-    paths: tuple[PathSettings, ...] = ()
+    paths: tuple[PathSettings, ...] = Field((), description="how it sees files of this host")
     programs: Programs = Field(default_factory=dict, description=PROGRAMS)
 
     @model_validator(mode="after")
     def _has_host(self) -> Self:
+        if self.beamtime is not None:
+            return self._of_a_beamtime()
         if self.via != "here" and self.host is None:
             raise ValueError(f"via {self.via} needs a host")
+        if self.work_dir is None:
+            raise ValueError("work_dir is missing")
+        return self
+
+    def _of_a_beamtime(self) -> Self:
+        if self.via == "here":
+            raise ValueError("beamtime needs via: asyncssh or openssh")
+        for name in ("host", "user", "keys", "work_dir"):
+            if getattr(self, name):
+                raise ValueError(f"{name} comes from the beamtime's metadata: it is not set here")
         return self
 
 

@@ -320,3 +320,66 @@ def test_over_ssh_a_cluster_carries_out_what_a_person_and_a_recipe_ask(
     assert job["target"] == "cluster"
     assert job["numbers"] == {"peak": 4.0}
     assert job["attempts"][0]["native_id"]
+
+
+def test_a_beamtime_s_account_nodes_and_reservation_carry_out_the_jobs_of_its_runs(
+    bench: Bench, slurm_site: SlurmSite, tmp_path: Path
+) -> None:
+    bench.gate.touch()
+    gpfs, core = tmp_path / "gpfs", tmp_path / "core"
+    for folder in (gpfs / "current", core / "raw", core / "scratch_cc"):
+        folder.mkdir(parents=True)
+    (core / "raw" / "frame").write_text("2.5")
+    metadata: dict[str, Any] = {"beamline": "p99", "beamtimeId": "11", "corePath": str(core)}
+    file = gpfs / "current" / "beamtime-metadata-11.json"
+    file.write_text(json.dumps(metadata))
+    target = {
+        "kind": "slurm",
+        "via": "asyncssh",
+        "port": slurm_site.ssh_port,
+        "known_hosts": str(slurm_site.known_hosts()),
+        "ssh_config": os.devnull,
+        "python": "/usr/bin/python3",
+        "beamtime": {"root": str(gpfs)},
+    }
+    bench.environment["BLUESKY_PLUGINS_PROCESSING__TARGETS"] = json.dumps({"maxwell": target})
+    bench.recipe |= {
+        "targets": ["maxwell"],
+        "argv": ["/usr/bin/cat", "{start.frame}"],
+        "paths": {"demand": True},
+        "result": None,
+    }
+    bench.write_recipe()
+    bench.recommender()
+    frame = str(gpfs / "current" / "raw" / "frame")
+    bare = bench.job_of(bench.measure(frame=frame), "failed")
+    assert "startBeamtime ... --online" in bench.told("jobs", "show", bare["key"])["reason"]
+
+    reserved = slurm_site.command(
+        *("scontrol", "create", "reservation", "ReservationName=online_11", "StartTime=now"),
+        *("Duration=60", f"Users={slurm_site.user}", "Nodes=ALL", "Flags=IGNORE_JOBS"),
+    )
+    assert reserved.returncode == 0, reserved.stderr
+    try:
+        metadata["onlineAnalysis"] = {
+            "userAccount": slurm_site.user,
+            "sshPrivateKeyPath": str(slurm_site.folder / "user_key"),
+            "reservedNodes": ["127.0.0.1"],
+            "slurmPartition": "short",
+            "slurmReservation": "online_11",
+            "slurmFeatures": "fast",
+        }
+        file.write_text(json.dumps(metadata))
+        key = bench.job_of(bench.measure(frame=frame), "succeeded", "failed")["key"]
+        job = bench.told("jobs", "show", key)
+        assert (job["state"], job["argv"][1]) == ("succeeded", str(core / "raw" / "frame"))
+        assert bench.told("jobs", "logs", key)["stdout"] == "2.5"
+        given = slurm_site.command("scontrol", "show", "job", job["attempts"][0]["native_id"])
+        for word in ("Reservation=online_11", "Partition=short", "Features=fast"):
+            assert word in given.stdout
+        told = [line["text"] for line in job["story"] if line["text"].startswith("beamtime 11")]
+        assert told
+        assert "reservation online_11" in told[0]
+        assert str(slurm_site.folder / "user_key") not in json.dumps(job)
+    finally:
+        slurm_site.command("scontrol", "delete", "ReservationName=online_11")

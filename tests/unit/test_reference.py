@@ -8,10 +8,17 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel, TypeAdapter
+from pydantic_core import PydanticUndefined
 
 from bluesky_plugins.adaptive import BatchEvent, Command, Result, Suggestion, Waiting
 from bluesky_plugins.processing import JobRecord, RecipeFile
-from bluesky_plugins.settings import Settings
+from bluesky_plugins.settings import (
+    BeamtimeSettings,
+    LocalTargetSettings,
+    PathSettings,
+    Settings,
+    SlurmTargetSettings,
+)
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 INTRODUCTION = """\
@@ -25,8 +32,29 @@ mappings are JSON, but in the YAML file.
 """
 
 
+# What the mappings of a section hold.
+MEMBERS: dict[str, dict[str, type[BaseModel]]] = {
+    "processing": {
+        "targets, of kind local": LocalTargetSettings,
+        "targets, of kind slurm": SlurmTargetSettings,
+        "beamtime of a target": BeamtimeSettings,
+        "paths of a target": PathSettings,
+    }
+}
+HEAD = ["", "| field | default | what |", "| --- | --- | --- |"]
+
+
 def shown(default: Any) -> str:
-    return "" if default is None else f"`{json.dumps(default, default=str)}`"
+    unset = default is None or default is PydanticUndefined
+    return "" if unset else f"`{json.dumps(default, default=str)}`"
+
+
+def table(kind: type[BaseModel]) -> list[str]:
+    lines = list(HEAD)
+    for field, about in kind.model_fields.items():
+        default = about.get_default(call_default_factory=True, validated_data={})
+        lines.append(f"| `{field}` | {shown(default)} | {about.description or ''} |")
+    return [*lines, ""]
 
 
 def settings_page() -> str:
@@ -37,11 +65,9 @@ def settings_page() -> str:
             default = f" (default {shown(value)})" if value is not None else ""
             lines.append(f"`{section}`{default}: {info.description}.\n")
             continue
-        lines += [f"## {section}", "", "| field | default | what |", "| --- | --- | --- |"]
-        for field, about in type(value).model_fields.items():
-            default = about.get_default(call_default_factory=True, validated_data={})
-            lines.append(f"| `{field}` | {shown(default)} | {about.description} |")
-        lines.append("")
+        lines += [f"## {section}", *table(type(value))]
+        for member, kind in MEMBERS.get(section, {}).items():
+            lines += [f"### {section}: {member}", *table(kind)]
     return "\n".join(lines)
 
 

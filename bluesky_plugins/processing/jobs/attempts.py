@@ -118,7 +118,8 @@ def begin(job: JobRecord, event: Event, place: int, reason: str) -> JobRecord:
         created=event.time,
     )
     job = job.model_copy(update={"attempts": (*job.attempts, attempt), "retry": None})
-    return tell(job, event, reason)
+    job, note = tell(job, event, reason), job.places[place].note
+    return tell(job, event, note) if note else job
 
 
 # ---- submission

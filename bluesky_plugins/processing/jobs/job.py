@@ -17,6 +17,7 @@ from bluesky_plugins.processing.model import (
     JobKey,
     JobKind,
     JobState,
+    Login,
     Name,
     Noun,
     RelativePath,
@@ -27,6 +28,7 @@ from bluesky_plugins.processing.model import (
     Submission,
     job_key,
 )
+from bluesky_plugins.processing.recipes.paths import PathRule
 
 __all__ = [
     "Asked",
@@ -67,6 +69,9 @@ class Place(Noun):
     environment: Environment = Field(default_factory=dict)
     directory: SafeText | None = None
     resources: Resources = Field(default_factory=Resources)
+    paths: tuple[PathRule, ...] = Field((), description="by which its paths were mapped")
+    login: Login | None = Field(None, description="the account, if not the target's own")
+    note: str = Field("", description="where resources and login come from, for the story")
     fault: str = Field("", description="why this target cannot take the job at all")
 
 

@@ -17,19 +17,20 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bluesky_plugins.processing.explaining import explain
-from bluesky_plugins.processing.model import Noun, Resources, Word
+from bluesky_plugins.processing.model import Login, Noun, Resources, Word
 from bluesky_plugins.processing.recipes.paths import PathRule
+from bluesky_plugins.processing.recipes.placing import Target, merged
 
 __all__ = [
     "Beamtime",
     "BeamtimeError",
     "BeamtimeKind",
     "Online",
+    "at_beamtime",
     "chosen_file",
     "key_fault",
     "read_beamtime",
     "session_folders",
-    "with_beamtime",
 ]
 
 ARCHIVE = re.compile(r"/asap3/[^/]+/gpfs/[^/]+/\d{4}/(?:data|commissioning)/[^/]+(?=/|$)")
@@ -60,6 +61,8 @@ class Online(Noun):
     nodes: tuple[str, ...] = Field(min_length=1, description="host names, the first to log in")
     partition: Word
     reservation: Word
+    gpus: int | None = Field(None, ge=1, description="GPUs per node")
+    features: tuple[Word, ...] = Field((), description="features a node must have")
 
 
 class Beamtime(Noun):
@@ -117,8 +120,11 @@ class _OnlineAnalysis(_Facility):
     reservedNodes: tuple[str, ...] = ()  # noqa: N815
     slurmPartition: Word  # noqa: N815
     slurmReservation: str = ""  # noqa: N815
+    # Hints that a facility may add.
+    slurmGpus: int | None = Field(None, ge=1, le=1000)  # noqa: N815
+    slurmFeatures: tuple[Word, ...] = ()  # noqa: N815
 
-    @field_validator("reservedNodes", mode="before")
+    @field_validator("reservedNodes", "slurmFeatures", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         names = [value] if isinstance(value, str) else value
@@ -186,6 +192,8 @@ def _online(file: _OnlineAnalysis | None, folder: str) -> Online | None:
         nodes=file.reservedNodes,
         partition=file.slurmPartition,
         reservation=file.slurmReservation,
+        gpus=file.slurmGpus,
+        features=file.slurmFeatures,
     )
 
 
@@ -250,15 +258,52 @@ def key_fault(mode: int, owner: int, me: int) -> str | None:
 # ---- what it means for a job
 
 
-def with_beamtime(resources: Resources, beamtime: Beamtime) -> Resources:
-    """Resources with what the beamtime has reserved, where a recipe does not say otherwise.
+def at_beamtime(target: Target, beamtime: Beamtime, work_dir: str) -> Target:
+    """A target for the jobs of a beamtime: as its account, on what is reserved for it.
 
-    :raises BeamtimeError: if it has reserved nothing.
+    What the file says stands before the target's own resources, and behind the recipe's.
+
+    :param work_dir: folder of the jobs, below the beamtime's folder in the core file system.
+    :raises BeamtimeError: if it has reserved nothing, or its folders and the target's paths
+        cannot be told apart.
     """
     online = beamtime.reserved()
-    return resources.model_copy(
+    needs = Resources(
+        partition=online.partition,
+        reservation=online.reservation,
+        gpus=online.gpus,
+        features=online.features,
+    )
+    login = Login(
+        host=online.nodes[0],
+        user=online.account,
+        key=online.key,
+        work_dir=f"{beamtime.core_path.rstrip('/')}/{work_dir}",
+    )
+    placed = target.model_copy(
         update={
-            "partition": resources.partition or online.partition,
-            "reservation": resources.reservation or online.reservation,
+            "paths": (*target.paths, *beamtime.path_rules()),
+            "resources": merged(needs, target.resources),
+            "login": login,
+            "note": _note(beamtime, needs, login),
         }
     )
+    try:
+        placed.mapper()
+    except ValueError as error:
+        raise BeamtimeError(f"the paths of target {target.name}: {error}") from None
+    return placed
+
+
+def _note(beamtime: Beamtime, needs: Resources, login: Login) -> str:
+    found = {
+        "account": login.user,
+        "node": login.host,
+        **needs.model_dump(exclude_defaults=True),
+    }
+    said = ", ".join(f"{name} {_words(value)}" for name, value in found.items())
+    return f"beamtime {beamtime.beamtime} at {beamtime.beamline} ({beamtime.folder}) gives {said}"
+
+
+def _words(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

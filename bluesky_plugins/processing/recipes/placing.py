@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from bluesky_plugins.processing.jobs.job import JobRecord, Place, Subject, key_of
-from bluesky_plugins.processing.model import JobKind, Name, Noun, Resources, ResultSpec
+from bluesky_plugins.processing.model import JobKind, Login, Name, Noun, Resources, ResultSpec
 from bluesky_plugins.processing.recipes.arguments import filled_argv, filled_environment
 from bluesky_plugins.processing.recipes.documents import PRIMARY, FileRecord, RunDocuments
 from bluesky_plugins.processing.recipes.evaluation import Decision, Ending
@@ -26,12 +26,15 @@ class Target(Noun):
     """What a job needs to know of a target: its paths, and what it adds to the resources.
 
     `programs`: name -> where the program of that name is there.
+    `login`: the account of its jobs, if not its own; `note`: where that and the resources are from.
     """
 
     name: Name
     paths: tuple[PathRule, ...] = ()
     programs: dict[str, str] = Field(default_factory=dict)
     resources: Resources = Resources()
+    login: Login | None = None
+    note: str = ""
     fault: str = ""
 
     def mapper(self) -> PathMapper:
@@ -118,6 +121,7 @@ def job_of(
     subject, parameters = decision.subject, dict(decision.parameters)
     key = key_of(subject, recipe.name, recipe.version, parameters, fresh)
     words = _words_or_fault(recipe, placeholder_values(recipe, decision, ending, key))
+    names = recipe.targets if decision.target is None else (decision.target,)
     return JobRecord(
         key=key,
         recipe=recipe.name,
@@ -128,7 +132,7 @@ def job_of(
         fresh=fresh,
         because=because or decision.reason,
         kind=recipe.kind,
-        places=tuple(_place(recipe, name, targets, words, real) for name in recipe.targets),
+        places=tuple(_place(recipe, name, targets, words, real) for name in names),
         outputs=recipe.outputs,
         result=recipe.result,
         wait_s=recipe.wait_s,
@@ -206,6 +210,9 @@ def _mapped(
         environment=environment,
         directory=None if directory is None else mapper.word(directory, policy, real),
         resources=resources,
+        paths=target.paths,
+        login=target.login,
+        note=target.note,
     )
 
 

@@ -111,6 +111,7 @@ class Acceptance:
     """Makes jobs and stores them, with a post for whoever drives them.
 
     :param targets: by name, with their kinds.
+    :param placed: the target of a name for a job on these files, which may depend on them.
     :param reachable: whether a target answers, and if not, why; for `AUTO`.
     :param alert: sends what a person should look at.
     """
@@ -121,14 +122,15 @@ class Acceptance:
         recipes: Sequence[Recipe],
         targets: Mapping[str, tuple[str, Target]],
         *,
-        reachable: Callable[[str], str | None],
+        reachable: Callable[[Target], str | None],
         alert: Callable[[Outgoing], None],
+        placed: Callable[[str, Sequence[str]], Target] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._recipes = recipes
         self._kinds = {name: kind for name, (kind, _) in targets.items()}
-        self._targets = {name: target for name, (_, target) in targets.items()}
+        self._placed = placed or (lambda name, paths: targets[name][1])
         self._reachable = reachable
         self._alert = alert
         self._clock = clock
@@ -146,8 +148,11 @@ class Acceptance:
 
     def _recipe_job(self, decision: Decision, ending: Ending, now: float, **more: str) -> JobRecord:
         recipe = next(one for one in self._recipes if one.name == decision.recipe)
+        files = [file.path for file in ending.run.files]
+        known = (name for name in recipe.targets if name in self._kinds)
+        targets = {name: self._placed(name, files) for name in known}
         real = os.path.realpath
-        return job_of(recipe, decision, ending, self._targets, time=now, real=real, **more)
+        return job_of(recipe, decision, ending, targets, time=now, real=real, **more)
 
     def _take(self, job: JobRecord, cause: str) -> bool:
         try:
@@ -204,7 +209,8 @@ class Acceptance:
         return None
 
     def _person_job(self, request: SubmitJob) -> JobRecord:
-        names, why = self._where(request.method)
+        files = [word for word in request.argv[1:] if word.startswith("/")]
+        names, why = self._where(request.method, files)
         by = f" by {request.by}" if request.by else ""
         return person_job(
             request.argv,
@@ -219,10 +225,11 @@ class Acceptance:
             real=os.path.realpath,
         )
 
-    def _where(self, method: TriggerMethod) -> tuple[list[Target], str]:
+    def _where(self, method: TriggerMethod, files: Sequence[str]) -> tuple[list[Target], str]:
         """The targets of a method, in order, and why these."""
-        slurm = [self._targets[name] for name, kind in self._kinds.items() if kind == "slurm"]
-        local = [self._targets[name] for name, kind in self._kinds.items() if kind == "local"]
+        kinds = self._kinds.items()
+        slurm = [self._placed(name, files) for name, kind in kinds if kind == "slurm"]
+        local = [self._placed(name, files) for name, kind in kinds if kind == "local"]
         match method:
             case TriggerMethod.LOCAL_BASH_SCRIPT:
                 return local or [Target(name="local", fault=NO_LOCAL)], "on this machine"
@@ -232,7 +239,7 @@ class Acceptance:
                 return slurm or [Target(name="slurm", fault=NO_SLURM)], "through Slurm"
 
     def _auto(self, slurm: list[Target], local: list[Target]) -> tuple[list[Target], str]:
-        reasons = {target.name: self._reachable(target.name) for target in slurm}
+        reasons = {one.name: one.fault or self._reachable(one) for one in slurm}
         reached = [target for target in slurm if reasons[target.name] is None]
         if reached:
             why = f"auto: {reached[0].name} can be reached"

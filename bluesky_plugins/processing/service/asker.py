@@ -15,6 +15,8 @@ __all__ = ["Asker"]
 
 # A poll may come this much early, rather than a whole turn late.
 EARLY = 0.9
+# Of what is missing in an answer nothing is known.
+NOT_ASKED = "the answer says nothing of it"
 
 
 class Asker:
@@ -77,9 +79,10 @@ class Asker:
         except TransportError as error:
             await self._tell_failed(searches, asked, error.reason)
             return error.reason
-        for key, attempt in searches.items():
-            seen = tuple(found.get(key, ()))
-            await self._tell(key, Searched(time=asked, attempt=attempt, found=seen))
+        await self._tell_failed(searches.keys() - found.keys(), asked, NOT_ASKED)
+        for key, seen in found.items():
+            told = Searched(time=asked, attempt=searches[key], found=tuple(seen))
+            await self._tell(key, told)
         return ""
 
     async def _poll(self, target: str) -> str | None:
@@ -102,6 +105,8 @@ class Asker:
             for (key, attempt), seen in observed.items()
         )
         await asyncio.gather(*told)
+        unsaid = {(key, number) for key, number, _ in refs} - observed.keys()
+        await self._tell_failed((key for key, _ in unsaid), asked, NOT_ASKED)
         return ""
 
     async def _tell_failed(self, keys: Iterable[str], asked: float, reason: str) -> None:

@@ -128,6 +128,11 @@ class Driver:
         """The jobs that are looked after; from any thread."""
         return [live.job for live in list(self._live.values())]
 
+    def job(self, key: str) -> JobRecord | None:
+        """A job that is looked after; from any thread."""
+        live = self._live.get(key)
+        return None if live is None else live.job
+
     def wake(self) -> None:
         """Something is to be done now; from the loop's thread."""
         self._wake.set()

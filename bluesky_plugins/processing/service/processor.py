@@ -10,19 +10,23 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
 
 from bluesky_plugins.messaging import BrokerUnreachable, MessagingError, Producer, make_topics
+from bluesky_plugins.processing.jobs.job import JobRecord
 from bluesky_plugins.processing.jobs.machine import Rules
+from bluesky_plugins.processing.model import Login
+from bluesky_plugins.processing.recipes.placing import Target
 from bluesky_plugins.processing.recipes.recipe import Recipe, RecipeError, read_recipes
 from bluesky_plugins.processing.service.acceptance import Acceptance, RunSource
 from bluesky_plugins.processing.service.driver import Driver, Pace
 from bluesky_plugins.processing.service.postman import Postman
 from bluesky_plugins.processing.service.reading import Reader
 from bluesky_plugins.processing.service.store import JobStore, MongoJobStore, StoreDownError
+from bluesky_plugins.processing.targets.logins import LoginOf, LoginScheduler
 from bluesky_plugins.processing.targets.named import Site, sites_of
 from bluesky_plugins.processing.targets.ports import Fault, Scheduler, TransportError
 from bluesky_plugins.settings import ConfigurationError, Settings
@@ -96,6 +100,8 @@ class Processor:
         self._stop_loop: asyncio.Event | None = None
         self._driver: Driver | None = None
         self._schedulers: dict[str, Scheduler] = {}
+        # Jobs whose logs are being asked for, which somebody else may drive.
+        self._looked_at: dict[str, JobRecord] = {}
         self._threads: list[threading.Thread] = []
         self._failures: dict[str, str] = {}
 
@@ -180,8 +186,12 @@ class Processor:
         scheduler = self._schedulers.get(job.place.target)
         if scheduler is None or job.attempt.submissions == 0:
             return "", ""
-        asked = scheduler.logs(job.key, job.attempt.number, limit)
-        out, err = self._on_loop(asked, LOGS_S)
+        self._looked_at[job.key] = job
+        try:
+            asked = scheduler.logs(job.key, job.attempt.number, limit)
+            out, err = self._on_loop(asked, LOGS_S)
+        finally:
+            self._looked_at.pop(job.key, None)
         return str(out), str(err)
 
     # ---- threads
@@ -221,7 +231,7 @@ class Processor:
     async def _drive_on_loop(self) -> None:
         processing = self.settings.processing
         self._stop_loop = stop = asyncio.Event()
-        schedulers = {name: site.open() for name, site in self.sites.items()}
+        schedulers = {name: site.open(self._logins_on(name)) for name, site in self.sites.items()}
         self._schedulers = schedulers
         driver = Driver(
             self.store,
@@ -247,6 +257,7 @@ class Processor:
             self.store,
             self.recipes,
             {name: (site.kind, site.target) for name, site in self.sites.items()},
+            placed=lambda name, paths: self.sites[name].target_for(paths),
             reachable=self._why_unreachable,
             alert=self._alert,
         )
@@ -292,12 +303,23 @@ class Processor:
             timeout + 1.0
         )
 
-    def _why_unreachable(self, target: str) -> str | None:
-        scheduler = self._schedulers.get(target)
+    def _logins_on(self, target: str) -> LoginOf:
+        """What tells the account of a job on a target."""
+
+        def login_of(key: str) -> Login | None:
+            job = self._driver.job(key) if self._driver else None
+            job = job or self._looked_at.get(key)
+            places = job.places if job else ()
+            return next((place.login for place in places if place.target == target), None)
+
+        return login_of
+
+    def _why_unreachable(self, target: Target) -> str | None:
+        scheduler = self._schedulers.get(target.name)
         if scheduler is None:
             return "processing is not up yet"
         try:
-            self._on_loop(scheduler.find([]), REACH_S)
+            self._on_loop(_asked_once(scheduler, target), REACH_S)
         except TransportError as error:
             return error.reason
         except TimeoutError:
@@ -308,3 +330,10 @@ class Processor:
         short, key, name, doc = message
         self._producer.send(self.settings.topic(short), key, name, doc)
         log.warning("an alert", run=doc["run"], recipe=doc["recipe"], reason=doc["reason"])
+
+
+def _asked_once(scheduler: Scheduler, target: Target) -> Coroutine[Any, Any, Any]:
+    """The shortest question to a target, as whom its jobs are submitted."""
+    if isinstance(scheduler, LoginScheduler) and target.login is not None:
+        return scheduler.reach(target.login)
+    return scheduler.find([])

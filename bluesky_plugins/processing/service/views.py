@@ -67,7 +67,10 @@ def show_job(store: JobStore, key: str) -> dict[str, Any] | None:
         "parameters": job.parameters,
         "kind": job.kind,
         "argv": list(job.place.argv),
-        "places": [place.model_dump(mode="json", exclude_defaults=True) for place in job.places],
+        "places": [
+            place.model_dump(mode="json", exclude_defaults=True, exclude={"login": {"key"}})
+            for place in job.places
+        ],
         "submissions": sum(attempt.submissions for attempt in job.attempts),
         "attempts": [_attempt(job, number) for number in range(len(job.attempts))],
         "published": job.published,

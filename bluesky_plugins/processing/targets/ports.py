@@ -109,12 +109,16 @@ class Scheduler(Protocol):
     async def find(self, keys: Sequence[str]) -> dict[str, list[Found]]:
         """What the scheduler knows of these jobs, whatever their state, in submission order.
 
+        Of a job that is missing in the answer nothing is known.
+
         :raises TransportError: if it cannot be asked.
         """
         ...
 
     async def poll(self, attempts: Sequence[AttemptRef]) -> dict[tuple[str, int], Observation]:
         """How each of these attempts stands, by one query for all.
+
+        Of an attempt that is missing in the answer nothing is known.
 
         :raises TransportError: if that cannot be known; nothing has changed then.
         """

@@ -12,13 +12,14 @@ from bluesky_plugins.processing.model import Resources
 from bluesky_plugins.processing.recipes.beamtime import (
     BeamtimeError,
     BeamtimeKind,
+    at_beamtime,
     chosen_file,
     key_fault,
     read_beamtime,
     session_folders,
-    with_beamtime,
 )
-from bluesky_plugins.processing.recipes.paths import PathMapper
+from bluesky_plugins.processing.recipes.paths import PathMapper, PathRule
+from bluesky_plugins.processing.recipes.placing import Target, merged
 
 ONLINE = {
     "userAccount": "bttest03",
@@ -120,13 +121,51 @@ def test_what_is_no_metadata_is_said(text: str) -> None:
         read_beamtime(text, "/gpfs/current")
 
 
-def test_a_recipe_s_own_resources_stay() -> None:
-    asked = Resources(partition="gpu", gpus=2, features=("V100",))
-    merged = with_beamtime(asked, read(USER))
-    assert merged == asked.model_copy(update={"reservation": "ponline_1"})
-    assert with_beamtime(Resources(), read(USER)).partition == "ponline"
-    with pytest.raises(BeamtimeError):
-        with_beamtime(Resources(), read(COMMISSIONING))
+TARGET = Target(name="maxwell", resources=Resources(partition="all", memory_mb=1000))
+GPU = {**USER, "onlineAnalysis": {**ONLINE, "slurmGpus": 1, "slurmFeatures": "V100"}}
+
+
+def test_what_is_reserved_stands_before_the_target_s_resources_and_behind_the_recipe_s() -> None:
+    found = at_beamtime(TARGET, read(GPU), "scratch_cc/jobs").resources
+    assert found == Resources(
+        partition="ponline",
+        reservation="ponline_1",
+        gpus=1,
+        features=("V100",),
+        memory_mb=1000,
+    )
+    asked = Resources(partition="gpu", gpus=2)
+    assert merged(asked, found) == found.model_copy(update={"partition": "gpu", "gpus": 2})
+
+
+def test_the_account_its_key_and_its_folder_come_from_the_file() -> None:
+    placed = at_beamtime(TARGET, read(USER), "scratch_cc/jobs")
+    assert placed.login is not None
+    assert placed.login.model_dump() == {
+        "host": "max-p99-01.example.org",
+        "user": "bttest03",
+        "key": "/gpfs/current/shared/bttest03.key",
+        "work_dir": "/asap3/petra3/gpfs/p99/2024/data/11012345/scratch_cc/jobs",
+    }
+
+
+def test_the_story_says_what_came_from_the_file() -> None:
+    assert at_beamtime(TARGET, read(GPU), "jobs").note == (
+        "beamtime 11012345 at p99 (/gpfs/current) gives account bttest03, "
+        "node max-p99-01.example.org, partition ponline, reservation ponline_1, gpus 1, "
+        "features V100"
+    )
+
+
+def test_a_beamtime_that_reserved_nothing_has_no_place() -> None:
+    with pytest.raises(BeamtimeError, match="startComissioning"):
+        at_beamtime(TARGET, read(COMMISSIONING), "jobs")
+
+
+def test_a_target_whose_own_paths_contradict_the_beamtime_s_is_refused() -> None:
+    own = PathRule(local="/elsewhere", remote="/asap3/petra3/gpfs/p99/2024/data/11012345/raw")
+    with pytest.raises(BeamtimeError, match=r"the paths of target maxwell: .* would both be"):
+        at_beamtime(TARGET.model_copy(update={"paths": (own,)}), read(USER), "jobs")
 
 
 def test_data_are_read_from_the_core_and_results_written_to_the_beamline() -> None:

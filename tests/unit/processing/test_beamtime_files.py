@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 
 from bluesky_plugins.processing.recipes.beamtime import BeamtimeError, BeamtimeKind
-from bluesky_plugins.processing.recipes.beamtime_files import checked_key, find_beamtime
+from bluesky_plugins.processing.recipes.placing import Target
+from bluesky_plugins.processing.targets.beamtime_files import (
+    checked_key,
+    find_beamtime,
+    target_at_beamtime,
+)
 
 
 def metadata(**changes: Any) -> str:
@@ -80,3 +85,30 @@ def test_a_key_that_is_not_there_is_said(gpfs: Path) -> None:
     (gpfs / "current" / "shared" / "key").unlink()
     with pytest.raises(BeamtimeError, match="No such file"):
         checked_key(find_beamtime(root=str(gpfs)))
+
+
+@pytest.mark.parametrize("files", [[], ["current/raw/f.h5"], ["elsewhere/x", "current/raw/f.h5"]])
+def test_a_target_takes_the_account_of_the_beamtime_of_its_files(
+    gpfs: Path, files: list[str]
+) -> None:
+    paths = [str(gpfs / file) for file in files]
+    placed = target_at_beamtime(Target(name="t"), str(gpfs), "jobs", paths)
+    assert placed.fault == ""
+    assert placed.login is not None
+    assert (placed.login.user, placed.login.key) == ("bttest03", str(gpfs / "current/shared/key"))
+
+
+def test_a_key_that_others_may_read_is_a_fault_of_the_place_and_gives_no_account(
+    gpfs: Path,
+) -> None:
+    (gpfs / "current" / "shared" / "key").chmod(0o640)
+    placed = target_at_beamtime(Target(name="t"), str(gpfs), "jobs", [])
+    assert placed.login is None
+    assert placed.fault.endswith("others may read or write it (0640); chmod it to 0600")
+
+
+def test_without_reserved_nodes_the_fault_says_how_to_get_some(gpfs: Path) -> None:
+    bare = metadata(beamtimeId="1", onlineAnalysis=None)
+    (gpfs / "current" / "beamtime-metadata-1.json").write_text(bare)
+    fault = target_at_beamtime(Target(name="t"), str(gpfs), "jobs", []).fault
+    assert "startBeamtime ... --online" in fault
