@@ -81,6 +81,10 @@ class Process:
             if having in line:
                 return line
 
+    def errors(self) -> str:
+        """What it has written on stderr."""
+        return self._log.read_text()
+
     def kill(self) -> None:
         """`kill -9`."""
         assert self._process is not None

@@ -1,0 +1,157 @@
+"""Processing inside the loop: each point of a scan is decided by what its job found."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from bluesky_plugins.messaging import make_topics
+from bluesky_plugins.settings import Settings
+from tests.system.conftest import Loop, Process
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+
+# For each point it waits for a file; another one makes it fail.
+REDUCE = """\
+import json, pathlib, sys, threading
+folder, count, value = pathlib.Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+while not any((folder / name).exists() for name in ("open", f"open-{count}")):
+    threading.Event().wait(0.02)
+if (folder / f"fail-{count}").exists():
+    sys.exit(f"no peak at point {count}")
+pathlib.Path("numbers.json").write_text(json.dumps({"peak": value}))
+"""
+STEPS = {
+    "name": "step",
+    "parameters": {"step": 1.5},
+    "max_count": 3,
+    "dependent_keys": ["processing.reduce.peak"],
+}
+POINTS = [0.0, 1.5, 3.0, 4.5, 6.0]
+
+
+class Bench(Loop):
+    """Services, a recipe of each point, and one of the whole batch."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        super().__init__(settings, folder)
+        self.folder = folder
+        program = folder / "reduce.py"
+        program.write_text(REDUCE)
+        point = {
+            "name": "reduce",
+            "when": {"after": "point", "start": {"batch_id": {"present": True}}},
+            "argv": [
+                *(sys.executable, str(program), str(folder)),
+                *("{batch.batch_count}", "{event.data.det}"),
+            ],
+            "result": {"numbers": ["peak"]},
+            "resources": {"time_limit_s": 60},
+        }
+        listed = {**point, "name": "listed", "when": {"after": "point"}}
+        whole = {
+            "name": "whole",
+            "when": {"after": "batch", "start": {}},
+            "argv": ["/bin/echo", "{batch.batch_id}", "{start.batch_count}"],
+        }
+        recipes = folder / "recipes.yaml"
+        recipes.write_text(json.dumps({"recipes": [point, listed, whole]}))
+        self.environment |= {
+            "BLUESKY_PLUGINS_PROCESSING__RECIPES": str(recipes),
+            "BLUESKY_PLUGINS_PROCESSING__POLL_SECONDS": "0.2",
+            "BLUESKY_PLUGINS_PROCESSING__DOUBT_SECONDS": "2",
+        }
+
+    def touch(self, name: str) -> None:
+        (self.folder / name).touch()
+
+    def recommender(self) -> Process:
+        process = self.run("-m", "bluesky_plugins.cli", "recommender")
+        self.ready(process)
+        return process
+
+    def ready(self, process: Process) -> None:
+        """Until it answers and processing reads."""
+        self.url = process.line("recommender ready").split()[-1]
+        self.until(lambda: self.health()["ready"], "processing")
+
+    def health(self) -> dict[str, Any]:
+        return dict(httpx.get(f"{self.url}/healthz").json()["processing"])
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "bluesky_plugins.cli", *arguments],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def told(self, *arguments: str) -> Any:
+        done = self.command(*arguments, "--json")
+        assert done.returncode == 0, done.stderr + done.stdout
+        return json.loads(done.stdout)
+
+    def batch(self) -> dict[str, Any]:
+        """The one batch, as MongoDB has it; empty if there is none yet."""
+        return self.collection("plugins", "batches").find_one() or {}
+
+    def awaiting(self, count: int) -> Any:
+        """What is awaited, once it is for this count."""
+
+        def found() -> Any:
+            awaiting = self.batch().get("awaiting")
+            return awaiting if awaiting and awaiting["batch_count"] == count else None
+
+        return self.until(found, f"count {count} that is awaited")
+
+    def same_again(self) -> None:
+        """The batch is over and comes out as it did."""
+        self.until(lambda: self.batch().get("state") == "ended", "the batch's end")
+        starts = self.collection("documents", "run_start").distinct("uid")
+        self.recorded(starts)
+        report = self.told("batches", "replay", self.batch()["batch_id"])
+        assert report["same"], report
+
+
+@pytest.fixture
+def bench(make_settings: Callable[..., Settings], tmp_path: Path) -> Iterator[Bench]:
+    settings = make_settings()
+    make_topics(settings)
+    made = Bench(settings, tmp_path)
+    yield made
+    made.touch("open")
+    made.close()
+
+
+def test_a_scan_goes_by_processed_values_through_a_kill_of_the_service(bench: Bench) -> None:
+    recommender = bench.recommender()
+    bench.service("recorder")
+    plan = bench.plan(delay=0, recommender=STEPS, timeout=30.0)
+    bench.touch("open-0")
+    plan.line("run 1 ")
+    awaiting = bench.awaiting(1)
+    assert awaiting["recipes"] == ["reduce"]
+    job = bench.until(
+        lambda: bench.collection("plugins", "jobs").find_one({"run": awaiting["run"]}), "job"
+    )
+    told = f"job {job['key'][:16]} is running on local"
+    bench.until(lambda: told in plan.errors(), "word to the plan's user")
+    recommender.kill()
+    bench.touch("open")
+    recommender.start()
+    bench.ready(recommender)
+    report = bench.report(plan)
+    assert (report["error"], report["points"]) == ("", POINTS)
+    assert "recipe reduce" in plan.errors()
+    bench.same_again()
+    assert bench.collection("plugins", "jobs").count_documents({"recipe": "reduce"}) == 5
