@@ -60,7 +60,7 @@ StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
-NodeName={host} NodeAddr=127.0.0.1 Port={node_port} CPUs=8 RealMemory=8000 Feature=fast
+NodeName={host} NodeAddr=127.0.0.1 Port={node_port} CPUs={cpus} RealMemory=8000 Feature=fast
 PartitionName=batch Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 PartitionName=short Nodes=ALL MaxTime=2 State=UP
 PartitionName=closed Nodes=ALL State=DOWN
@@ -137,7 +137,7 @@ class SlurmSite:
     own program.
     """
 
-    def __init__(self, folder: Path, *, min_job_age: int = 300) -> None:
+    def __init__(self, folder: Path, *, min_job_age: int = 300, cpus: int = 8) -> None:
         self.folder = folder
         self.user = getpass.getuser()
         self.ssh_port = free_port()
@@ -147,6 +147,7 @@ class SlurmSite:
         self.path = f"{self.bin}:{PATH}"
         self.environment = {"PATH": self.path, "SLURM_CONF": str(self.slurm_conf), "LANG": "C"}
         self._min_job_age = min_job_age
+        self._cpus = cpus
         self._prepare()
         daemon = self._daemon
         self.munge = daemon(
@@ -182,6 +183,7 @@ class SlurmSite:
                 controller_port=free_port(),
                 node_port=free_port(),
                 min_job_age=self._min_job_age,
+                cpus=self._cpus,
             )
         )
         for name in ("host_key", "other_host_key", "user_key", "stranger_key"):
@@ -256,6 +258,11 @@ class SlurmSite:
             timeout=READY_S,
             check=False,
         )
+
+    @property
+    def node_name(self) -> str:
+        """What the node is called."""
+        return self.command("sinfo", "-h", "-o", "%n").stdout.split()[0]
 
     def node_idle(self) -> bool:
         return self.command("sinfo", "-h", "-o", "%T", "-p", "batch").stdout.strip() == "idle"

@@ -81,6 +81,16 @@ class Process:
             if having in line:
                 return line
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        """Whether it does not run."""
+        return self._process is None or self._process.poll() is not None
+
     def errors(self) -> str:
         """What it has written on stderr."""
         return self._log.read_text()
