@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from bluesky_plugins.processing.model import Resources
 from bluesky_plugins.processing.recipes.documents import RunDocuments
 from bluesky_plugins.processing.recipes.evaluation import Decision, Ending, Verdict, evaluate
 from bluesky_plugins.processing.recipes.placing import Target, job_of, person_job
-from bluesky_plugins.processing.recipes.recipe import Recipe
+from bluesky_plugins.processing.recipes.recipe import After, Recipe
 from bluesky_plugins.processing.service.requests import (
     CancelJob,
     Post,
@@ -27,7 +27,12 @@ from bluesky_plugins.processing.service.requests import (
     SubmitJob,
     TriggerMethod,
 )
-from bluesky_plugins.processing.service.results import Outgoing, alert_of
+from bluesky_plugins.processing.service.results import (
+    Outgoing,
+    alert_of,
+    unfired_result,
+    wanted_recipes,
+)
 from bluesky_plugins.processing.service.store import JobStore, UnstorableError
 
 __all__ = ["Acceptance", "RunSource", "documents_of", "expected_key"]
@@ -63,6 +68,12 @@ def documents_of(source: RunSource, uid: str) -> RunDocuments | None:
     for name, doc in source.documents(uid) or ():
         run = RunDocuments(start=doc) if run is None else run.with_document(name, doc)
     return run if run is not None and run.stop is not None else None
+
+
+def _over_since(run: RunDocuments) -> float:
+    """When a run was over, or the last event of one that is not; seconds since the epoch."""
+    last = run.stop or run.events.get("primary") or run.start
+    return float(last["time"])
 
 
 def asked_of(
@@ -114,6 +125,8 @@ class Acceptance:
     :param placed: the target of a name for a job on these files, which may depend on them.
     :param reachable: whether a target answers, and if not, why; for `AUTO`.
     :param alert: sends what a person should look at.
+    :param tell: sends what a batch should know.
+    :param wanted: recipes that a batch wants whose start documents do not say which.
     """
 
     def __init__(
@@ -124,6 +137,8 @@ class Acceptance:
         *,
         reachable: Callable[[Target], str | None],
         alert: Callable[[Outgoing], None],
+        tell: Callable[[Outgoing], None] = lambda message: None,
+        wanted: Collection[str] = (),
         placed: Callable[[str, Sequence[str]], Target] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -133,6 +148,8 @@ class Acceptance:
         self._placed = placed or (lambda name, paths: targets[name][1])
         self._reachable = reachable
         self._alert = alert
+        self._tell = tell
+        self._wanted = frozenset(wanted)
         self._clock = clock
 
     def ending(self, ending: Ending, cause: str) -> list[JobRecord]:
@@ -144,7 +161,22 @@ class Acceptance:
             if decision.fires:
                 job = self._recipe_job(decision, ending, now)
                 made += [job] if self._take(job, cause) else []
+            elif self._is_waited_for(decision, ending):
+                self._tell(unfired_result(decision, _over_since(ending.run)))
         return made
+
+    def _is_waited_for(self, decision: Decision, ending: Ending) -> bool:
+        """Whether a batch may wait for a job of this recipe for this point."""
+        of_a_point = After.POINT in ending.afters and ending.subject.batch_id is not None
+        if not of_a_point or ending.status != "success":
+            return False
+        recipe = next((one for one in self._recipes if one.name == decision.recipe), None)
+        if recipe is not None and recipe.when.after not in ending.afters:
+            return False
+        asked = ending.run.start.get("recommender")
+        keys = asked.get("dependent_keys") if isinstance(asked, Mapping) else None
+        wanted = wanted_recipes(keys) if keys else self._wanted
+        return decision.recipe in wanted
 
     def _recipe_job(self, decision: Decision, ending: Ending, now: float, **more: str) -> JobRecord:
         recipe = next(one for one in self._recipes if one.name == decision.recipe)

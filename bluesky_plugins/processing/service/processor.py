@@ -25,6 +25,7 @@ from bluesky_plugins.processing.service.acceptance import Acceptance, RunSource
 from bluesky_plugins.processing.service.driver import Driver, Pace
 from bluesky_plugins.processing.service.postman import Postman
 from bluesky_plugins.processing.service.reading import Reader
+from bluesky_plugins.processing.service.results import wanted_recipes
 from bluesky_plugins.processing.service.store import JobStore, MongoJobStore, StoreDownError
 from bluesky_plugins.processing.targets.logins import LoginOf, LoginScheduler
 from bluesky_plugins.processing.targets.named import Site, sites_of
@@ -260,6 +261,8 @@ class Processor:
             placed=lambda name, paths: self.sites[name].target_for(paths),
             reachable=self._why_unreachable,
             alert=self._alert,
+            tell=self._send,
+            wanted=wanted_recipes(self.settings.adaptive.dependent_keys),
         )
         reader = Reader(
             self.settings,
@@ -326,9 +329,13 @@ class Processor:
             return f"no answer for {REACH_S:g} s"
         return None
 
-    def _alert(self, message: tuple[str, str, str, dict[str, Any]]) -> None:
+    def _send(self, message: tuple[str, str, str, dict[str, Any]]) -> None:
         short, key, name, doc = message
         self._producer.send(self.settings.topic(short), key, name, doc)
+
+    def _alert(self, message: tuple[str, str, str, dict[str, Any]]) -> None:
+        self._send(message)
+        doc = message[3]
         log.warning("an alert", run=doc["run"], recipe=doc["recipe"], reason=doc["reason"])
 
 

@@ -20,6 +20,8 @@ __all__ = [
     "derived_uid",
     "result_documents",
     "result_of",
+    "unfired_result",
+    "wanted_recipes",
 ]
 
 # Short name of the topic, key, name of the document, document.
@@ -159,6 +161,38 @@ def result_of(job: JobRecord) -> list[Outgoing]:
         "time": record.ended if record is not None else job.attempt.since,
     }
     return [("adaptive", batch_id, "result", doc)]
+
+
+def wanted_recipes(dependent_keys: Any) -> set[str]:
+    """The recipes that a recommender's dependent keys name."""
+    keys = dependent_keys if isinstance(dependent_keys, list | tuple) else ()
+    parts = [str(key).split(".") for key in keys]
+    return {part[1] for part in parts if len(part) == 3 and part[0] == "processing"}
+
+
+def unfired_result(decision: Decision, time: float) -> Outgoing:
+    """What the log of a batch gets when a recipe that it wants does not fire: it has no job.
+
+    :param time: of what is over, seconds since the epoch.
+    :raises ValueError: if the decision is about no batch.
+    """
+    subject = decision.subject
+    if subject.batch_id is None:
+        raise ValueError(f"{subject.uid} belongs to no batch")
+    count = "" if subject.batch_count is None else subject.batch_count
+    doc: dict[str, Any] = {
+        "uid": derived_uid("unfired", subject.uid, count, decision.recipe),
+        "batch_id": subject.batch_id,
+        "run": subject.run,
+        "batch_count": subject.batch_count,
+        "key": "",
+        "recipe": decision.recipe,
+        "state": JobState.FAILED.value,
+        "reason": f"it did not fire: {decision.reason}",
+        "values": {},
+        "time": time,
+    }
+    return "adaptive", subject.batch_id, "result", doc
 
 
 def _end(job: JobRecord) -> tuple[int, ...]:

@@ -11,16 +11,18 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from bluesky_plugins.adaptive import RequestPause
 from bluesky_plugins.adaptive.asking import unrolled
+from bluesky_plugins.adaptive.configuration import Rules
 from bluesky_plugins.adaptive.log import Cause
 from bluesky_plugins.adaptive.model import Action, Suggestion
 from bluesky_plugins.adaptive.registry import Registry
-from bluesky_plugins.adaptive.state import Close, Publish, Published, Tick
+from bluesky_plugins.adaptive.state import Close, Order, Publish, Published, Tick
 from bluesky_plugins.testing.batches import (
     Bench,
     batch_event,
     command,
     opened,
     refused,
+    result,
     rules,
     run,
     start,
@@ -48,17 +50,28 @@ class Moody:
 
 
 REGISTRY = Registry({"moody": Moody})
-RULES = rules(REGISTRY, name="moody", parameters={}, max_count=4, max_revisions=2)
+GIVEN = {"name": "moody", "parameters": {}, "max_count": 4, "max_revisions": 2}
+RULES = rules(REGISTRY, **GIVEN)
+PROCESSED = rules(
+    REGISTRY,
+    **GIVEN,
+    dependent_keys=["processing.fit.peak", "det", "processing.cut.peak"],
+    processing_wait=25.0,
+)
 
 
 class Recorder(Bench):
     """A bench that keeps its commands, for the test to carry out when and if it likes."""
 
-    def __init__(self) -> None:
-        super().__init__(rules=RULES, registry=REGISTRY, hold=True)
+    def __init__(self, rules: Rules) -> None:
+        super().__init__(rules=rules, registry=REGISTRY, hold=True)
 
 
 class AnyOrder(RuleBasedStateMachine):
+    """Batches by what their events have."""
+
+    by = RULES
+
     def __init__(self) -> None:
         super().__init__()
         self.log: list[tuple[str, dict[str, Any]]] = [opened()]
@@ -141,6 +154,8 @@ class AnyOrder(RuleBasedStateMachine):
                 self.topic.append(suggestion)
             case Close(ended):
                 self.log.append(("batch_event", ended.model_dump(mode="json")))
+            case Order(order):
+                self.log.append(("command", order.model_dump(mode="json")))
             case _:
                 self.bench.carry_out(one)
 
@@ -151,7 +166,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         """All in memory is lost; what was published is read before anything is answered."""
-        self.bench = Recorder()
+        self.bench = Recorder(self.by)
         self.read = 0
         for number, suggestion in enumerate(self.topic):
             self.bench.tell(Published(suggestion, Cause("s", 0, number)))
@@ -168,7 +183,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(x=st.floats(-5, 5))
     def another_service_answers_first(self, x: float) -> None:
         before = list(self.topic)
-        copy = Bench(rules=RULES, registry=REGISTRY, known=before)
+        copy = Bench(rules=self.by, registry=REGISTRY, known=before)
         copy.feed(*self.log[: self.read])
         for suggestion in copy.suggestions:
             if suggestion.action is Action.MOVE:
@@ -218,17 +233,47 @@ class AnyOrder(RuleBasedStateMachine):
 
     def same_log_same_answers(self, first: dict[tuple[int, int], Suggestion]) -> None:
         state = self.bench.state
-        told = Bench(rules=RULES, registry=REGISTRY, known=list(first.values()))
+        told = Bench(rules=self.by, registry=REGISTRY, known=list(first.values()))
         told.feed(*self.log)
         assert dict(told.state.stands) == first
         assert told.state.answered == state.answered
         assert unrolled(told.state.calls) == unrolled(state.calls)
         assert (told.state.last, told.state.phase) == (state.last, state.phase)
+        assert (told.state.awaited, told.state.results) == (state.awaited, state.results)
         if not self.altered:
-            alone = Bench(rules=RULES, registry=REGISTRY)
+            alone = Bench(rules=self.by, registry=REGISTRY)
             alone.feed(*self.log)
             assert dict(alone.state.stands) == first
 
 
-AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+class ProcessedInAnyOrder(AnyOrder):
+    """Batches by what jobs find, whose results come early, late, twice, failed, or never."""
+
+    by = PROCESSED
+
+    @rule(
+        data=st.data(),
+        recipe=st.sampled_from(["fit", "cut"]),
+        fields=st.sampled_from([{"peak": 2.0}] * 5 + [{"state": "failed"}, {}]),
+    )
+    def a_job_ends(self, data: Any, recipe: str, fields: dict[str, Any]) -> None:
+        # Of a run to come, too: the topics are not one order.
+        number = data.draw(st.integers(max(0, self.runs - 3), self.runs))
+        self.log.append(result(f"run{number}", recipe, **fields))
+
+    @rule()
+    def the_jobs_of_a_run_end(self) -> None:
+        uid = f"run{max(0, self.runs - 1)}"
+        self.log += [result(uid, recipe, peak=1.0) for recipe in ("fit", "cut")]
+
+    @rule()
+    def the_plan_measures_and_its_jobs_end(self) -> None:
+        self.the_plan_measures(1, "success", 0)
+        self.the_jobs_of_a_run_end()
+
+
+SETTINGS = settings(max_examples=60, stateful_step_count=30, deadline=None)
+AnyOrder.TestCase.settings = SETTINGS
+ProcessedInAnyOrder.TestCase.settings = SETTINGS
 TestAnyOrder = AnyOrder.TestCase
+TestProcessedInAnyOrder = ProcessedInAnyOrder.TestCase
