@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 # How long a move waits, after its IOC has come back, until the IOC tells where the motor is, s.
 TOLD_AGAIN_SECONDS = 10.0
+JUDGED_SECONDS = 2.0
 
 
 class LimitedSetpoint(EpicsSignal):  # type: ignore[misc]
@@ -42,6 +43,7 @@ class Motor(EpicsMotor):  # type: ignore[misc]
     limit_violation = Component(EpicsSignalRO, ".LVIO", kind=Kind.omitted, auto_monitor=True)
 
     def __init__(self, prefix: str, *, name: str, **kwargs: Any) -> None:
+        self._telling = threading.Lock()
         super().__init__(prefix, name=name, **kwargs)
         # What a move's end is judged by, each: has it been told since the IOC was connected?
         signals = (self.motor_done_move, self.user_readback, self.limit_violation)
@@ -66,7 +68,35 @@ class Motor(EpicsMotor):  # type: ignore[misc]
         for signal, told in self._told.items():
             if not told.wait(max(0.0, deadline - time.monotonic())):
                 raise DisconnectedError(f"{signal.name} tells nothing since its IOC was connected")
+        self._judged_at = self._last_judged()
         return super().move(position, wait=wait, **kwargs)
+
+    def _last_judged(self) -> float:
+        """When the record last judged a setpoint, by its clock: news of it may still be on its way.
+
+        :raises DisconnectedError: if the IOC does not say.
+        """
+        record = self.limit_violation._read_pv  # noqa: SLF001 - ophyd's `get` drops the time
+        said = record.get_with_metadata(form="time", use_monitor=False, timeout=JUDGED_SECONDS)
+        if said is None:
+            raise DisconnectedError(f"{self.limit_violation.name} does not answer")
+        return float(said["timestamp"])
+
+    def _done_moving(
+        self, success: bool = True, timestamp: float | None = None, value: Any = None, **_: Any
+    ) -> None:
+        """Tell the move that is under way its end, once.
+
+        ophyd tells it first and forgets it then; a move that begins in between, because the one
+        before it has ended, would be forgotten too and wait for ever.
+        """
+        if success:
+            self._run_subs(sub_type=self.SUB_DONE, timestamp=timestamp, value=value)
+        with self._telling:
+            waiting = list(self._callbacks[self._SUB_REQ_DONE].values())
+            self._reset_sub(self._SUB_REQ_DONE)
+        for tell in waiting:
+            tell(sub_type=self._SUB_REQ_DONE, obj=self, success=success, timestamp=timestamp)
 
     def _hear(self, *, obj: Any, **_: Any) -> None:
         self._told[obj].set()
@@ -76,8 +106,9 @@ class Motor(EpicsMotor):  # type: ignore[misc]
             self._told[obj].clear()
 
     def _refused(self, *, value: Any, timestamp: float, obj: Any, **_: Any) -> None:
-        # What is told first after a connection, maybe twice, is about a move of the time before.
-        news = self._told[obj].is_set() and timestamp != self._judged_at
+        # What is told first after a connection, or late, is about a move of the time before.
+        before = self._judged_at
+        news = self._told[obj].is_set() and (before is None or timestamp > before)
         self._judged_at = timestamp
         self._told[obj].set()
         # The record does not start, so that no end of a move will be seen.
