@@ -279,6 +279,9 @@ class Found(Noun):
     native_id: str = Field(max_length=255, description="the scheduler's id of it")
     state: JobState
     reason: str = Field("", max_length=4096, description="in the scheduler's own words")
+    expected: FiniteFloat | None = Field(
+        None, description="when it is to start, of one that waits; seconds since the epoch"
+    )
     attempt: int | None = Field(None, ge=1, description="which one it is, where that can be told")
 
 

@@ -47,7 +47,8 @@ class FakeScheduler:
     """A `Scheduler` in memory.
 
     `down`: it cannot be reached. `full`: it takes nothing for now. `refusal`: it takes nothing
-    for ever. `lose_reply`: the next submission is taken, and the answer lost.
+    for ever. `foreseen`: when a job would start, s since the epoch. `lose_reply`: the next
+    submission is taken, and the answer lost.
 
     :param outcome: what comes of a submission at once; None: it runs until `finish`.
     """
@@ -57,6 +58,7 @@ class FakeScheduler:
         self.full = False
         self.refusal: str | None = None
         self.lose_reply = False
+        self.foreseen: float | None = None
         self.clock = 1000.0
         self.submissions: list[Submission] = []
         self.starts: list[tuple[str, int]] = []
@@ -170,7 +172,7 @@ class FakeScheduler:
         self._reach()
         if self.refusal is not None:
             raise SubmitRefused(self.refusal, permanent=True)
-        return None if self.full else self.clock
+        return None if self.full else self.foreseen or self.clock
 
     async def close(self) -> None:
         """See `Scheduler`."""

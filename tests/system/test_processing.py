@@ -383,3 +383,26 @@ def test_a_beamtime_s_account_nodes_and_reservation_carry_out_the_jobs_of_its_ru
         assert str(slurm_site.folder / "user_key") not in json.dumps(job)
     finally:
         slurm_site.command("scontrol", "delete", "ReservationName=online_11")
+
+
+def test_where_the_cluster_foresees_too_long_a_wait_a_job_runs_here_at_once(
+    bench: Bench, slurm_site: SlurmSite
+) -> None:
+    bench.gate.touch()
+    target = {"kind": "slurm", "work_dir": str(slurm_site.work_dir), "python": "/usr/bin/python3"}
+    bench.environment["SLURM_CONF"] = str(slurm_site.slurm_conf)
+    bench.environment["BLUESKY_PLUGINS_PROCESSING__TARGETS"] = json.dumps({"cluster": target})
+    bench.recipe |= {"targets": ["cluster", "local"], "wait_s": 600}
+    bench.write_recipe()
+    bench.recommender()
+    filled = slurm_site.command("sbatch", "--parsable", "-n8", "--time=60", "--wrap=sleep 300")
+    assert filled.returncode == 0, filled.stderr
+    try:
+        bench.until(lambda: "RUNNING" in slurm_site.command("squeue", "-ho%T").stdout, "full node")
+        job = bench.told("jobs", "show", bench.job_of(bench.measure(), "succeeded")["key"])
+        assert (job["target"], job["submissions"]) == ("local", 1)
+        assert any(
+            "as cluster expects) is longer than the 600 s" in one["text"] for one in job["story"]
+        )
+    finally:
+        slurm_site.command("scancel", filled.stdout.strip())

@@ -444,6 +444,31 @@ async def test_a_job_that_waits_is_cancelled(site: SlurmSite) -> None:
     await until(cancelled, "it is cancelled")
 
 
+async def test_a_full_node_says_when_a_job_is_to_start(site: SlurmSite) -> None:
+    target = scheduler(site)
+    hour = Resources(cpus=8, time_limit_s=3600.0)
+    first = submission("import time; time.sleep(60)", resources=hour)
+    second = submission("pass", resources=hour)
+    await target.submit(first)
+    await runs(target, first)
+    before = await target.expected_start(second)
+    await target.submit(second)
+
+    async def foreseen() -> float | None:
+        found = (await see(target, second)).found
+        return found.expected if found else None
+
+    expected = await until(foreseen, "Slurm tells when it is to start")
+    for job in (second, first):
+        await target.cancel(job.key, 1)
+    await record(target, first)
+
+    now = time.time()
+    assert before is not None
+    assert 1800.0 < before - now < 4000.0
+    assert 1800.0 < expected - now < 4000.0
+
+
 @pytest.mark.parametrize(
     ("resources", "words"),
     [

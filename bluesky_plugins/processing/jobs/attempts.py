@@ -12,6 +12,7 @@ from bluesky_plugins.processing.model import EndReason, Found, JobState, ResultR
 __all__ = [
     "NOTHING",
     "RANK",
+    "WAITING",
     "Rules",
     "Step",
     "adopt",
@@ -22,6 +23,8 @@ __all__ = [
     "doubt",
     "end",
     "end_by",
+    "may_move",
+    "moved_on",
     "next_place",
     "order_stop",
     "refused_for_good",
@@ -32,6 +35,7 @@ __all__ = [
 
 Step = tuple[JobRecord, tuple[Command, ...]]
 NOTHING: tuple[Command, ...] = ()
+WAITING = frozenset({JobState.ACCEPTED, JobState.DEFERRED})
 
 # An attempt never comes into a state of a lower rank. The two of rank 1 take turns: a target
 # that is full says so only when it is asked.
@@ -210,6 +214,36 @@ def cancel(job: JobRecord) -> tuple[Command, ...]:
     """Have what may be there of the newest attempt stopped."""
     attempt = job.attempt
     return (Cancel(attempt.number, job.place.target),) if attempt.submissions else NOTHING
+
+
+# ---- waits
+
+
+def may_move(job: JobRecord) -> bool:
+    """Whether its recipe has it go on to another place that there is when it waits too long."""
+    further = next_place(job, job.attempt.place + 1)
+    return job.wait_s is not None and further is not None and job.attempt.stop is None
+
+
+def moved_on(job: JobRecord, event: Event, seconds: float) -> Step:
+    """Move it to the next place where the wait gets longer than its recipe allows.
+
+    :param seconds: until it starts, as far as its target can tell, s.
+    """
+    attempt, limit = job.attempt, job.wait_s
+    wait = event.time - attempt.created + max(0.0, seconds)
+    if limit is None or not wait > limit or not may_move(job):
+        return job, NOTHING
+    told = f" ({seconds:.0f} s more, as {job.place.target} expects)" if seconds > 0 else ""
+    text = f"its wait of {wait:.0f} s{told} is longer than the {limit:.0f} s that its recipe allows"
+    if attempt.state in WAITING:
+        # Its target has not taken it, so there is no end to be confirmed.
+        job, commands = order_stop(job, event, StopReason.MOVE, text)
+        job, _ = end(job, event, JobState.CANCELLED, text)
+        return job, commands
+    if attempt.state is JobState.QUEUED:
+        return order_stop(job, event, StopReason.MOVE, text)
+    return job, NOTHING
 
 
 # ---- ends

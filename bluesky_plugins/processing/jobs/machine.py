@@ -20,6 +20,7 @@ from typing import assert_never
 
 from bluesky_plugins.processing.jobs.attempts import (
     NOTHING,
+    WAITING,
     Rules,
     Step,
     adopt,
@@ -29,6 +30,7 @@ from bluesky_plugins.processing.jobs.attempts import (
     defer,
     doubt,
     end,
+    moved_on,
     next_place,
     order_stop,
     refused_for_good,
@@ -73,7 +75,6 @@ from bluesky_plugins.processing.model import Found, JobState
 
 __all__ = ["Rules", "accept", "outstanding", "step", "story"]
 
-WAITING = frozenset({JobState.ACCEPTED, JobState.DEFERRED})
 UNDER_WAY = frozenset({JobState.QUEUED, JobState.RUNNING})
 
 
@@ -143,7 +144,8 @@ def _step(rules: Rules, job: JobRecord, event: Event) -> Step:
         case Submitted() | Refused() | NotSent() | Doubtful() | Searched() | Observed():
             return _about_an_attempt(rules, job, event)
         case Expected(attempt=number, seconds=seconds):
-            return _expected(job, event, seconds) if _is_newest(job, number) else (job, NOTHING)
+            newest = _is_newest(job, number)
+            return moved_on(job, event, seconds) if newest else (job, NOTHING)
         case Admitted():
             return _admitted(job, event)
         case Held(reason=reason):
@@ -294,26 +296,7 @@ def _tick(rules: Rules, job: JobRecord, event: Event) -> Step:
             return job, NOTHING
         job = changed(job, stop=attempt.stop.model_copy(update={"sent": now}))
         return job, (Cancel(attempt.number, job.place.target),)
-    return _expected(job, event, 0.0)
-
-
-def _expected(job: JobRecord, event: Event, seconds: float) -> Step:
-    """Move it to the next place where the wait gets longer than its recipe allows."""
-    attempt, limit = job.attempt, job.wait_s
-    wait = event.time - attempt.created + max(0.0, seconds)
-    if limit is None or not wait > limit or attempt.stop is not None:
-        return job, NOTHING
-    if next_place(job, attempt.place + 1) is None:
-        return job, NOTHING
-    text = f"its wait of {wait:.0f} s is longer than the {limit:.0f} s that its recipe allows"
-    if attempt.state in WAITING:
-        # Its target has not taken it, so there is no end to be confirmed.
-        job, commands = order_stop(job, event, StopReason.MOVE, text)
-        job, _ = end(job, event, JobState.CANCELLED, text)
-        return job, commands
-    if attempt.state is JobState.QUEUED:
-        return order_stop(job, event, StopReason.MOVE, text)
-    return job, NOTHING
+    return moved_on(job, event, 0.0)
 
 
 def _recovered(job: JobRecord, event: Event) -> Step:

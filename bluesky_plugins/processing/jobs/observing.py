@@ -11,6 +11,7 @@ from bluesky_plugins.processing.jobs.attempts import (
     changed,
     end,
     end_by,
+    moved_on,
     order_stop,
     tell,
 )
@@ -71,6 +72,8 @@ def _alive(
         text = f"put back into the queue of {job.place.target}; its claim keeps it from starting"
         job = tell(job, event, text)
     job, commands = adopt(job, event, found)
+    if not commands and found.expected is not None:
+        job, commands = moved_on(job, event, found.expected - event.time)
     if commands or job.state is not JobState.RUNNING:
         return job, commands
     started = job.attempt.started

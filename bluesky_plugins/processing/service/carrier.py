@@ -12,6 +12,7 @@ from bluesky_plugins.processing.jobs.events import (
     Command,
     Doubtful,
     Event,
+    Expected,
     Find,
     NotSent,
     Refused,
@@ -57,6 +58,22 @@ class Carrier:
                 return None
             case _:
                 return None
+
+    async def expect(self, job: JobRecord) -> Event | None:
+        """When the newest attempt would start if it were submitted now; None: not known."""
+        attempt, scheduler = job.attempt.number, self._schedulers.get(job.place.target)
+        if scheduler is None:
+            return None
+        try:
+            start = await scheduler.expected_start(submission_of(job, attempt))
+        except (SubmitRefused, TransportError) as error:
+            # The submission itself says so, where it counts.
+            log.info("no start is foreseen", key=job.key, reason=error.reason)
+            return None
+        if start is None:
+            return None
+        now = self._clock()
+        return Expected(time=now, attempt=attempt, seconds=max(0.0, start - now))
 
     async def _submit(self, job: JobRecord, command: Submit) -> Event:
         scheduler = self._schedulers.get(command.target)

@@ -35,6 +35,7 @@ from bluesky_plugins.processing.jobs.keeping import active_until
 from bluesky_plugins.processing.jobs.machine import Rules, outstanding, step
 from bluesky_plugins.processing.service.asker import Asker
 from bluesky_plugins.processing.service.carrier import Carrier
+from bluesky_plugins.processing.service.foreseeing import Foreseer
 from bluesky_plugins.processing.service.postman import Postman
 from bluesky_plugins.processing.service.requests import Post, PostKind
 from bluesky_plugins.processing.service.store import JobStore, StoreDownError, UnstorableError
@@ -107,6 +108,7 @@ class Driver:
         self._failure: asyncio.Future[None] | None = None
         self._threads = DaemonThreads(THREADS, "processing-store")
         self._carrier = Carrier(schedulers, clock)
+        self._foreseer = Foreseer(self._carrier.expect, self._tell, self._start, self.wake)
         self._asker = Asker(
             schedulers,
             self._rules,
@@ -243,10 +245,12 @@ class Driver:
 
     async def _admit(self) -> None:
         now = self._clock()
-        told: list[tuple[str, Event]] = [
-            (one.key, Admitted(time=now) if one.held is None else Held(time=now, reason=one.held))
-            for one in admissions(self.jobs, self._limits, now)
-        ]
+        told: list[tuple[str, Event]] = []
+        for one in admissions(self.jobs, self._limits, now):
+            if one.held is not None:
+                told.append((one.key, Held(time=now, reason=one.held)))
+            elif not self._foreseer.busy(self._live[one.key].job):
+                told.append((one.key, Admitted(time=now)))
         await asyncio.gather(*(self._tell_if_free(*each) for each in told))
 
     def _forget(self) -> None:
@@ -254,6 +258,7 @@ class Driver:
         for key, live in list(self._live.items()):
             if not live.lock.locked() and active_until(self._rules, live.job) <= now:
                 del self._live[key]
+                self._foreseer.forget(key)
 
     # ---- a job and its next state
 

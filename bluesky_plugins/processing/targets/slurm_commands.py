@@ -62,7 +62,7 @@ MARK = (
     'umask 077; if [ -d "${1%/*/*/*}" ]; then mkdir -p "$1" && : > "$1/cancel" '
     f'|| exit {NO_FOLDER}; fi; shift; exec "$@"'
 )
-QUEUE_FORMAT = "%i|%j|%T|%k|%r"
+QUEUE_FORMAT = "%i|%j|%T|%k|%S|%r"
 
 
 # ---- command lines
@@ -165,7 +165,8 @@ def estimate_command(submission: Submission, cluster: str | None = None) -> list
 def queue_command(cluster: str | None = None) -> list[str]:
     """All jobs of this account that Slurm still knows: one query, however many they are."""
     options = ["--me", "--states=all", "--noheader", f"--format={QUEUE_FORMAT}"]
-    return ["squeue", *options, *_clusters(cluster)]
+    # What it says of time shall not depend on where it stands.
+    return ["env", "TZ=UTC", "squeue", *options, *_clusters(cluster)]
 
 
 def report_command(report: Shipped, work_dir: str, python: str) -> list[str]:
@@ -198,7 +199,8 @@ STATES = {
     **dict.fromkeys(("CANCELLED", "REVOKED"), "cancelled"),
 }
 SUBMITTED = re.compile(r"^([0-9]+)(?:;([A-Za-z0-9_.-]+))?$", re.MULTILINE)
-START = re.compile(r"to start at ([0-9-]+T[0-9:]+)")
+TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}")
+START = re.compile(rf"to start at ({TIME.pattern})")
 # The request may have been served although its answer did not come.
 UNANSWERED = re.compile(
     r"timed out|Zero Bytes were transmitted|[Mm]essage (send|receive) failure|Unexpected message"
@@ -283,7 +285,7 @@ def answer_of_estimate(done: Completed) -> float | None:
     said = _said(done)
     start = START.search(said)
     if start is not None:
-        return datetime.fromisoformat(start[1]).replace(tzinfo=UTC).timestamp()
+        return _time_of(start[1])
     if done.exit_status == 0:
         return None
     if done.exit_status >= 126 or UNANSWERED.search(said) or DOWN.search(said):
@@ -311,18 +313,31 @@ def answer_of_queue(done: Completed) -> list[QueueRow]:
         raise _not_served(done, _said(done), effect=False)
     rows = []
     for line in done.stdout.decode(errors="replace").splitlines():
-        words = line.split("|", 4)
-        if len(words) != 5 or not words[1].startswith("bp-"):
+        words = line.split("|", 5)
+        if len(words) != 6 or not words[1].startswith("bp-"):
             continue  # a heading of a cluster, a greeting of the host, somebody's other job
         rows.append(_row(*words))
     return sorted(rows, key=lambda row: int(re.sub(r"\D.*", "", row.found.native_id) or 0))
 
 
-def _row(native_id: str, name: str, word: str, comment: str, why: str) -> QueueRow:
+def _time_of(word: str) -> float | None:
+    """A time of Slurm's, in UTC, in s since the epoch; None for `N/A` and the like."""
+    if not TIME.fullmatch(word):
+        return None
+    return datetime.fromisoformat(word).replace(tzinfo=UTC).timestamp()
+
+
+def _row(native_id: str, name: str, word: str, comment: str, start: str, why: str) -> QueueRow:
     # A state of a later Slurm says no more than that the job is known; no job goes back by it.
     state = state_of(word) or JobState.QUEUED
     attempt = re.fullmatch(r"bp:([0-9]{1,9})", comment)
     reason = word if why in ("", "None") else f"{word}: {why}"
     number = int(attempt[1]) if attempt and int(attempt[1]) else None
-    found = Found(native_id=native_id, attempt=number, state=state, reason=reason[:4096])
+    found = Found(
+        native_id=native_id,
+        attempt=number,
+        state=state,
+        reason=reason[:4096],
+        expected=_time_of(start) if state is JobState.QUEUED else None,
+    )
     return QueueRow(name, found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -155,6 +156,37 @@ def test_of_many_jobs_no_more_than_the_limit_are_under_way() -> None:
                 world.slurm.finish(keys[done], FOUND)
             for key in keys:
                 await world.settled(key)
+
+    run(test)
+
+
+def test_a_job_that_would_wait_too_long_is_never_given_to_that_target() -> None:
+    async def test() -> None:
+        world = World()
+        world.slurm.foreseen = time.time() + 3600.0
+        now = time.time()
+        moved = world.accept("run-1", "slurm", "local", wait_s=60.0, time=now)
+        stays = world.accept("run-2", "slurm", "local")
+        async with world.driven():
+            await world.settled(moved)
+            await world.settled(stays)
+        assert (world.slurm.starts, world.local.starts) == ([(stays, 1)], [(moved, 2)])
+        assert "s more, as slurm expects) is longer than the 60 s" in str(world.job(moved).history)
+
+    run(test)
+
+
+def test_a_target_that_cannot_tell_the_wait_is_given_the_job() -> None:
+    async def test() -> None:
+        world = World()
+        world.slurm.full = True
+        key = world.accept("run", "slurm", "local", wait_s=60.0, time=time.time())
+        async with world.driven():
+            await world.state(key, JobState.DEFERRED)
+            assert world.job(key).reason == "the queue is full"
+            world.slurm.full = False
+            await world.settled(key)
+        assert world.slurm.starts == [(key, 1)]
 
     run(test)
 

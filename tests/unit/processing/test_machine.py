@@ -416,6 +416,16 @@ def test_an_expected_wait_that_is_too_long_moves_at_once() -> None:
     assert one.job.place.target == "local"
 
 
+def test_who_waits_in_a_queue_that_foresees_too_long_a_wait_moves_before_it_is_over() -> None:
+    one = queued("slurm", "local", wait_s=60.0)
+    in_time = found("queued", expected=T + 59.0)
+    assert one.tell(seen(11, Observation(found=in_time))) == []
+    late = found("queued", expected=T + 3600.0)
+    assert one.tell(seen(12, Observation(found=late))) == [ev.Cancel(1, "slurm")]
+    text = "its wait of 3600 s (3588 s more, as slurm expects) is longer than the 60 s that"
+    assert text in one.job.history[-1].text
+
+
 def test_without_leave_of_the_recipe_a_job_waits_for_ever() -> None:
     one = queued("slurm", "local")
     one.tell(ev.Expected(time=T + 9, attempt=1, seconds=1e6), ev.Tick(time=T + 1e6))

@@ -156,11 +156,13 @@ def test_the_folder_of_an_attempt() -> None:
 
 def test_the_queue_is_asked_once_for_all() -> None:
     assert queue_command("maxwell") == [
+        "env",
+        "TZ=UTC",
         "squeue",
         "--me",
         "--states=all",
         "--noheader",
-        "--format=%i|%j|%T|%k|%r",
+        "--format=%i|%j|%T|%k|%S|%r",
         "--clusters=maxwell",
     ]
 
@@ -393,11 +395,11 @@ def test_a_host_without_slurm_is_named() -> None:
 
 QUEUE = """\
 CLUSTER: maxwell
-12|bp-aaaaaaaaaaaaaaaa|RUNNING|bp:1|None
-9|bp-bbbbbbbbbbbbbbbb|PENDING|bp:2|Resources
-7|somebody else's|RUNNING|(null)|None
-10|bp-cccccccccccccccc|FAILED|bp:1|NonZeroExitCode
-11|bp-dddddddddddddddd|PENDING|(null)|ReqNodeNotAvail, UnavailableNodes:a|b
+12|bp-aaaaaaaaaaaaaaaa|RUNNING|bp:1|2026-11-21T11:09:18|None
+9|bp-bbbbbbbbbbbbbbbb|PENDING|bp:2|2026-11-21T11:39:18|Resources
+7|somebody else's|RUNNING|(null)|2026-11-21T11:09:18|None
+10|bp-cccccccccccccccc|FAILED|bp:1|2026-11-21T11:09:18|NonZeroExitCode
+11|bp-dddddddddddddddd|PENDING|(null)|N/A|ReqNodeNotAvail, UnavailableNodes:a|b
 """
 
 
@@ -416,6 +418,7 @@ def test_the_queue_is_read() -> None:
         "PENDING: ReqNodeNotAvail, UnavailableNodes:a|b",
         "RUNNING",
     ]
+    assert [row.found.expected for row in rows] == [1795261158.0, None, None, None]
 
 
 def test_an_empty_queue_is_an_answer() -> None:
@@ -459,7 +462,7 @@ def test_states_are_translated(word: str, state: str) -> None:
 
 
 def test_a_state_of_a_later_slurm_moves_nothing() -> None:
-    (row,) = answer_of_queue(said("", "1|bp-a|LAUNCHING_ROCKET|bp:1|None\n", 0))
+    (row,) = answer_of_queue(said("", "1|bp-a|LAUNCHING_ROCKET|bp:1|N/A|None\n", 0))
 
     assert (row.found.state, row.found.reason) == (JobState.QUEUED, "LAUNCHING_ROCKET")
 
