@@ -20,6 +20,7 @@ bluesky            build_bluesky_image.sh            bluesky-base
 kafka              build_kafka_image.sh              bluesky-base
 mongo              build_mongo_image.sh              bluesky-base
 caproto            build_caproto_image.sh            bluesky-base
+compute            build_compute_image.sh            bluesky-base
 redis              build_redis_image.sh              bluesky-base
 nginx              build_nginx_image.sh              bluesky-base
 typhos             build_typhos_image.sh             bluesky

@@ -129,7 +129,7 @@ bp_id_of() {
 # The script that builds an image, by its name.
 bp_script_of() {
     case $1 in
-    bluesky-libraries) echo build_bluesky_image.sh ;;
+    *-libraries) echo "build_${1%-libraries}_image.sh" ;;
     bluesky-dev) echo build_bluesky_snapshot.sh ;;
     *) echo "build_${1//-/_}_image.sh" ;;
     esac
@@ -303,15 +303,16 @@ bp_uv_run() {
         -- bash -euc '. /run/bp/settings; exec "$@"' bash "$@"
 }
 
-# bp_python LOCK : what a lock file of the repository names, into /opt/venv, hashes checked,
-# compiled. What the venv of the parent has already stays.
+# bp_python LOCK [VENV] : what a lock file of the repository names, into /opt/venv or another one, hashes
+# checked, compiled. What the venv of the parent has already stays.
 bp_python() {
     [ "$bp_cached" = no ] || return 0
     cp "$bp_root/$1" "$bp_scratch/python.lock"
+    # shellcheck disable=SC2016 # expanded in the container
     bp_uv_run -- sh -euc '
-        [ -x /opt/venv/bin/python ] || /run/bp-uv venv --quiet --python /usr/bin/python3 /opt/venv
-        /run/bp-uv pip install --quiet --python /opt/venv/bin/python --require-hashes --compile-bytecode -r /run/bp/python.lock
-    '
+        [ -x "$1/bin/python" ] || /run/bp-uv venv --quiet --python /usr/bin/python3 "$1"
+        /run/bp-uv pip install --quiet --python "$1/bin/python" --require-hashes --compile-bytecode -r /run/bp/python.lock
+    ' sh "${2:-/opt/venv}"
 }
 
 # A venv of the tools that the builds need (setuptools, jgo), outside of the image; kept on the host.

@@ -17,7 +17,7 @@ if [ "${1:-}" = --images ]; then
 else
     compile "$@" --extra all setup.cfg -o requirements.lock
 fi
-compile --constraint requirements.lock --extra profile setup.cfg -o image_builders/bluesky.lock
+compile --constraint requirements.lock --extra profile --extra ssh setup.cfg -o image_builders/bluesky.lock
 for source in image_builders/*.in; do
     compile --constraint requirements.lock "$source" -o "${source%.in}.lock"
 done

@@ -11,10 +11,18 @@ bp_pods=$bp_root/pods
 # shellcheck source=launchers/podman.sh
 source "$bp_root/launchers/podman.sh"
 
-BP_PODS=(acquisition databroker recommender)
+BP_PODS=(acquisition databroker recommender compute)
 BP_NETWORK=bluesky
 # Where a pod's containers have its keys and passwords.
 BP_SECRETS=/run/bluesky-plugins/secrets
+# Which image carries keys into volumes, and looks for them there.
+BP_HELPER=localhost/bluesky:latest
+# Where the sshd of the compute pod listens, by whichever name.
+BP_COMPUTE_PORT=60622
+# The folder of this machine that jobs in the compute pod see as /beamline/data, and what stands for it in
+# the manifest.
+BP_DATA_FOLDER=''
+BP_NO_DATA_FOLDER=/var/empty
 # Free space below which a start is refused, MB: Kafka and MongoDB do not end well on a full disk.
 BP_MINIMUM_FREE_MB=${BP_MINIMUM_FREE_MB:-2000}
 # A container that ended so often while it was waited for will not get ready.
@@ -35,6 +43,7 @@ declare -A BP_CONFIG_MAPS=(
     [databroker-nginx-configuration]="databroker/nginx.conf"
     [databroker-pages]="databroker/index.html"
     [recommender-nginx-configuration]="recommender/nginx.conf"
+    [compute-configuration]="compute/slurm.conf compute/sshd_config"
 )
 
 # ---------------------------------------------------------------------------------------------
@@ -76,7 +85,7 @@ bp_host_ports_of() { awk '$1 == "hostPort:" {print $2}' "$(bp_manifest "$1")"; }
 bp_config_maps_of() { awk '$1 == "configMap:" {getline; print $2}' "$(bp_manifest "$1")"; }
 bp_claims_of() { awk '$1 == "claimName:" {print $2}' "$(bp_manifest "$1")" | sort -u; }
 bp_containers_with_key() {
-    awk '/^    - name: / {name = $3} /BLUESKY_PLUGINS_SECRETS_DIR|- \*secrets$/ {print name}' "$(bp_manifest "$1")"
+    awk '/^    - name: / {name = $3} /BLUESKY_PLUGINS_SECRETS_DIR|- \*secrets$|name: secrets, mountPath/ {print name}' "$(bp_manifest "$1")"
 }
 bp_scratch_of() { sed -n 's/^ *- {name: \([^,]*\), emptyDir: .*/\1/p' "$(bp_manifest "$1")"; }
 bp_containers_of() { sed -n 's/^    - name: \(.*\)$/\1/p' <(sed '/^  volumes:/,$d' "$(bp_manifest "$1")"); }
@@ -100,7 +109,11 @@ bp_documents() {
         bp_config_map "$map"
         echo ---
     done
-    cat "$(bp_manifest "$1")"
+    if [ "$1" = compute ] && [ -n "$BP_DATA_FOLDER" ]; then
+        sed "s|path: $BP_NO_DATA_FOLDER\$|path: \"${BP_DATA_FOLDER//&/\\&}\"|" "$(bp_manifest "$1")"
+    else
+        cat "$(bp_manifest "$1")"
+    fi
 }
 
 # bp_made_from POD : one hash of what a pod is made from, images included.
@@ -119,7 +132,8 @@ bp_check() {
     bp_need_podman
     bp_check_images "$@"
     bp_check_disk
-    bp_check_settings
+    # The compute pod reads none of our settings.
+    [ "$*" = compute ] || bp_check_settings
     bp_check_ports "$@"
 }
 
@@ -194,13 +208,40 @@ bp_key_file() { echo "$BLUESKY_PODS_DIR/api_key"; }
 # Letters and digits alone: they go into URLs, and the queue's HTTP server takes nothing else.
 bp_new_secret() { od -An -N20 -tx1 /dev/urandom | tr -d ' \n'; }
 
+# bp_make_secrets POD...
 bp_make_secrets() {
     local name
     (umask 077 && mkdir -p "$BLUESKY_PODS_DIR" && chmod 0700 "$BLUESKY_PODS_DIR") ||
         bp_fail "$BLUESKY_PODS_DIR, the folder of the keys (BLUESKY_PODS_DIR), cannot be made."
-    for name in api_key redis_password mongo_password; do
+    [ "$*" = compute ] || for name in api_key redis_password mongo_password; do
         bp_make_secret "$name"
     done
+    [[ " $* " != *" compute "* && " $* " != *" recommender "* ]] || bp_make_compute_keys
+}
+
+bp_compute_keys() { echo "$BLUESKY_PODS_DIR/compute"; }
+
+# Keys of the compute pod: of its host, and of whoever hands it jobs; all at once, or none.
+bp_make_compute_keys() {
+    local folder new name names
+    folder=$(bp_compute_keys)
+    if [ -s "$folder/id_ed25519" ] && [ -s "$folder/id_ed25519.pub" ] && [ -s "$folder/known_hosts" ] &&
+        [ -s "$folder/ssh_host_ed25519_key" ]; then
+        return 0
+    fi
+    bp_need_program ssh-keygen "to make the keys of the compute pod (package openssh-client)"
+    new=$(umask 077 && mktemp -d "$folder.XXXXXX")
+    for name in id_ed25519 ssh_host_ed25519_key; do
+        (umask 077 && ssh-keygen -q -t ed25519 -N '' -C "$name of the compute pod" -f "$new/$name" </dev/null) || {
+            rm -rf "$new"
+            bp_fail "ssh-keygen could not make the keys of the compute pod: see above."
+        }
+    done
+    names=$(printf ",[%s]:$BP_COMPUTE_PORT" 127.0.0.1 localhost compute)
+    # Known from the beginning, so that nobody has to trust the first answer.
+    (umask 077 && printf '%s %s\n' "${names#,}" "$(cut -d' ' -f1,2 "$new/ssh_host_ed25519_key.pub")" >"$new/known_hosts")
+    rm -rf "$folder"
+    mv "$new" "$folder"
 }
 
 # Where the host's copy is gone but a server still has the data of its password, the volume's is taken.
@@ -225,7 +266,7 @@ bp_kept_secret() {
     podman volume exists acquisition-secrets || return 0
     # shellcheck disable=SC2016 # expanded in the container
     podman run --rm --network none --log-driver none --pull never --user 1000:1000 \
-        --volume acquisition-secrets:/from:ro localhost/bluesky:latest \
+        --volume acquisition-secrets:/from:ro "$BP_HELPER" \
         sh -euc '[ ! -e "/from/$1" ] || cat "/from/$1"' sh "$1"
 }
 
@@ -233,13 +274,23 @@ bp_kept_secret() {
 bp_secret_files() {
     local pod=$1 folder=$2 mongo=127.0.0.1
     mkdir "$folder"
+    if [ "$pod" = compute ]; then
+        cp "$(bp_compute_keys)/id_ed25519.pub" "$folder/authorized_keys"
+        cp "$(bp_compute_keys)/ssh_host_ed25519_key" "$folder"
+        chmod 0600 "$folder"/*
+        return
+    fi
     cp "$BLUESKY_PODS_DIR/api_key" "$folder/api_key"
     case $pod in
     acquisition)
         cp "$BLUESKY_PODS_DIR/redis_password" "$folder/redis_password"
         printf 'redis://:%s@127.0.0.1:6379/0' "$(cat "$BLUESKY_PODS_DIR/redis_password")" >"$folder/BLUESKY_PLUGINS_REDIS__URL"
         ;;
-    recommender) mongo=acquisition ;;
+    recommender)
+        mongo=acquisition
+        cp "$(bp_compute_keys)/id_ed25519" "$folder/compute_key"
+        cp "$(bp_compute_keys)/known_hosts" "$folder/compute_known_hosts"
+        ;;
     esac
     [ "$pod" = recommender ] || cp "$BLUESKY_PODS_DIR/mongo_password" "$folder/mongo_password"
     bp_mongo_uri "$mongo" >"$folder/BLUESKY_PLUGINS_MONGO__URI"
@@ -271,7 +322,7 @@ bp_fill_secrets() {
     # shellcheck disable=SC2016 # expanded in the container
     tar -C "$bp_scratch" --owner 1000 --group 1000 -cf - "$@" |
         podman run --rm -i --network none --log-driver none --pull never --user 1000:1000 "${mounts[@]}" \
-            localhost/bluesky:latest sh -euc '
+            "$BP_HELPER" sh -euc '
                 umask 077
                 for pod in "$@"; do find "/to/$pod" -mindepth 1 -delete; done
                 tar -C /to --no-overwrite-dir -xf -
@@ -310,7 +361,7 @@ bp_state() {
 bp_start() {
     local pod state begun=$SECONDS fresh=() played=()
     podman network exists "$BP_NETWORK" || podman network create "$BP_NETWORK" >/dev/null
-    bp_make_secrets
+    bp_make_secrets "$@"
     for pod in "$@"; do
         state=$(bp_state "$pod")
         case $state in
@@ -340,15 +391,24 @@ bp_start() {
     for pod in "$@"; do bp_check_key "$pod"; done
 }
 
+# Name of a pod's key in its folder of secrets, and the file that it must be the same as.
+bp_shown_key() {
+    case $1 in
+    compute) echo "authorized_keys $(bp_compute_keys)/id_ed25519.pub" ;;
+    *) echo "api_key $(bp_key_file)" ;;
+    esac
+}
+
 # Pods that were started with another BLUESKY_PODS_DIR have other keys than those that are shown.
 bp_check_key() {
-    local container theirs ours
+    local container name file theirs ours
     container=$1-$(bp_containers_with_key "$1" | head -n 1)
-    theirs=$(podman exec "$container" sha256sum "$BP_SECRETS/api_key" | cut -d' ' -f1) ||
-        bp_fail "The container $container has no key at $BP_SECRETS/api_key."
-    ours=$(sha256sum "$(bp_key_file)" | cut -d' ' -f1)
+    read -r name file < <(bp_shown_key "$1")
+    theirs=$(podman exec "$container" sha256sum "$BP_SECRETS/$name" | cut -d' ' -f1) ||
+        bp_fail "The container $container has no key at $BP_SECRETS/$name."
+    ours=$(sha256sum "$file" | cut -d' ' -f1)
     [ "$theirs" = "$ours" ] || bp_fail \
-        "The pod $1 runs with another key than the one in $(bp_key_file):" \
+        "The pod $1 runs with another key than the one in $file:" \
         "it was started with another BLUESKY_PODS_DIR, or the file has changed since." \
         "  To have it take this key: bash launchers/stop_pods.sh, and start again."
 }

@@ -58,6 +58,10 @@ if [ "$data" = yes ]; then
         rm "$BLUESKY_PODS_DIR/$name"
         echo "removed: $BLUESKY_PODS_DIR/$name"
     done
+    if [ -d "$(bp_compute_keys)" ]; then
+        rm -r "$(bp_compute_keys)"
+        echo "removed: $(bp_compute_keys)"
+    fi
     ! podman volume exists jupyter-notebooks ||
         echo "kept: volume jupyter-notebooks, your notebooks (podman volume rm jupyter-notebooks)"
     echo "The pods are gone, and their data."
