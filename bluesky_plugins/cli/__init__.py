@@ -25,6 +25,7 @@ COMMANDS = {
     "doctor": "doctor",
     "healthy": "healthy",
     "demo": "demo",
+    "demo-focus": "demo_focus",
     "recorder": "services",
     "recommender": "services",
     "echo": "services",
@@ -53,7 +54,7 @@ class LazyGroup(click.Group):
             if (error.name or "").startswith("bluesky_plugins"):
                 raise
             return _absent(cmd_name, error.name or "more")
-        command = getattr(module, cmd_name)
+        command = getattr(module, cmd_name.replace("-", "_"))
         if not isinstance(command, click.Command):
             raise TypeError(f"{module_name}.{cmd_name} is no command")
         _with_common_options(command)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bluesky_plugins.cli.stack_processing import processing_defaults
 from bluesky_plugins.embedded import (
     HttpProbe,
     KafkaProbe,
@@ -120,6 +121,7 @@ def stack_settings(
         values["mongo"] = {"uri": f"mongodb://{LOOPBACK}:{ports['mongo']}"}
     if "redis" in ports:
         values["redis"] = {"url": f"redis://{LOOPBACK}:{ports['redis']}/0"}
+    values["processing"] = processing_defaults(settings, folder.root)
     return values
 
 

@@ -22,7 +22,7 @@ __all__ = ["LAYOUT", "StateFolder"]
 LAYOUT = 1
 # What we, and producers without a stack, put there; anything else makes it another's folder.
 OURS = (
-    "data", "log", "run", "spool", "camera", "queue", "demo", "beats",
+    "data", "log", "run", "spool", "camera", "queue", "demo", "beats", "jobs", "programs",
     "api_key", "stack.json", "ports.json", "lock",
 )  # fmt: skip
 # The last scan number of each beamline, kept by processes that may run without a stack.

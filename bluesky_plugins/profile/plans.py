@@ -7,7 +7,7 @@ from typing import Any
 import bluesky.plan_stubs as bps
 import bluesky.plans as bp
 
-from bluesky_plugins.plans import adaptive_plan, adaptive_scan
+from bluesky_plugins.plans import adaptive_plan, adaptive_scan, focus_scan
 
 __all__ = ["PLAN_NAMES", "usual_plans"]
 
@@ -34,5 +34,9 @@ def usual_plans() -> dict[str, Any]:
     """Plans and stubs by name; `adaptive_scan` is ours, that of bluesky is `bp.adaptive_scan`."""
     plans = {name: getattr(bp, name) for name in PLAN_NAMES}
     stubs = {name: getattr(bps, name) for name in STUB_NAMES}
-    ours = {"adaptive_plan": adaptive_plan, "adaptive_scan": adaptive_scan}
+    ours = {
+        "adaptive_plan": adaptive_plan,
+        "adaptive_scan": adaptive_scan,
+        "focus_scan": focus_scan,
+    }
     return {**plans, **stubs, **ours, "bp": bp, "bps": bps}

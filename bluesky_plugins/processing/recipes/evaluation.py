@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from bluesky_plugins.processing.explaining import explain, nearest, shown
 from bluesky_plugins.processing.jobs.job import Subject
-from bluesky_plugins.processing.model import Noun
+from bluesky_plugins.processing.model import Name, Noun
 from bluesky_plugins.processing.recipes.documents import RunDocuments
 from bluesky_plugins.processing.recipes.recipe import After, Parameter, Recipe
 from bluesky_plugins.processing.recipes.templates import ArgumentError, lookup
@@ -32,6 +32,7 @@ class Listed(Noun):
 
     name: str
     parameters: dict[str, Parameter] = Field(default_factory=dict)
+    target: Name | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,10 @@ def _batch_of(subject: Subject) -> dict[str, Any] | None:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """About one recipe: whether it fires, for what, with which parameters, and why."""
+    """About one recipe: whether it fires, for what, with which parameters, and why.
+
+    :param target: the only one of the recipe's that may be taken; None: any of them, in order.
+    """
 
     recipe: str
     version: str
@@ -103,6 +107,7 @@ class Decision:
     reason: str
     subject: Subject
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    target: str | None = None
 
     @property
     def fires(self) -> bool:
@@ -147,10 +152,11 @@ def _listed(start: Mapping[str, Any]) -> tuple[dict[str, Listed], list[str]]:
 def _decide(recipe: Recipe, ending: Ending, listed: Mapping[str, Listed]) -> Decision:
     asked = listed.get(recipe.name)
 
+    target = asked.target if asked else None
+
     def decision(verdict: Verdict, reason: str, parameters: Any = None) -> Decision:
-        return Decision(
-            recipe.name, recipe.version, verdict, reason, ending.subject, parameters or {}
-        )
+        about = (recipe.name, recipe.version, verdict, reason, ending.subject)
+        return Decision(*about, parameters or {}, target)
 
     skipped = _other_occasion(recipe, ending) or _own_result(recipe, ending)
     if skipped is None and asked is None:
@@ -162,9 +168,18 @@ def _decide(recipe: Recipe, ending: Ending, listed: Mapping[str, Listed]) -> Dec
         parameters = with_parameters(recipe, asked.parameters if asked else {})
     except ArgumentError as error:
         return decision(Verdict.FAULTY, str(error))
+    if target is not None and target not in recipe.targets:
+        return decision(Verdict.FAULTY, _no_target(recipe, target))
     if asked is not None:
-        return decision(Verdict.FIRES, "the start document lists it in processing", parameters)
+        where = f", for {target}" if target else ""
+        reason = f"the start document lists it in processing{where}"
+        return decision(Verdict.FIRES, reason, parameters)
     return decision(Verdict.FIRES, _met(recipe), parameters)
+
+
+def _no_target(recipe: Recipe, target: str) -> str:
+    near = nearest(target, recipe.targets) or f"; it has {', '.join(recipe.targets)}"
+    return f"recipe {recipe.name} has no target {target}{near}"
 
 
 def _other_occasion(recipe: Recipe, ending: Ending) -> str | None:

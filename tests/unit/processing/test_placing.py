@@ -183,3 +183,13 @@ def test_a_person_s_job_is_a_new_one_each_time() -> None:
 def test_a_target_s_own_fault_is_the_job_s_reason() -> None:
     down = TARGETS["slurm"].model_copy(update={"fault": "no online nodes are reserved"})
     assert person(("x",), down).reason == "no online nodes are reserved"
+
+
+def test_a_start_document_may_choose_one_of_the_recipes_targets() -> None:
+    one = job(recipe(), documents(processing=[{"name": "focus", "target": "local"}]))
+    assert [place.target for place in one.places] == ["local"]
+
+
+def test_the_chosen_target_makes_no_other_job() -> None:
+    chosen = job(recipe(), documents(processing=[{"name": "focus", "target": "local"}]))
+    assert chosen.key == job(recipe(), documents()).key

@@ -210,3 +210,19 @@ def test_every_recipe_gets_one_decision_in_order() -> None:
 def test_a_run_without_a_stop_document_is_not_over() -> None:
     with pytest.raises(ValueError, match="no stop document"):
         Ending.of_run(run(None))
+
+
+@pytest.mark.parametrize(
+    ("target", "hint"), [("slrum", "did you mean slurm?"), ("gpu", "it has slurm, local")]
+)
+def test_a_listed_target_that_the_recipe_does_not_have_is_faulty(target: str, hint: str) -> None:
+    one = recipe(targets=["slurm", "local"])
+    decision = decide(one, run(processing=[{"name": "focus", "target": target}]))
+    assert decision.verdict is Verdict.FAULTY
+    assert decision.reason == f"recipe focus has no target {target}; {hint}"
+
+
+def test_a_listed_target_is_said_in_the_reason() -> None:
+    one = recipe(targets=["slurm", "local"])
+    decision = decide(one, run(processing=[{"name": "focus", "target": "local"}]))
+    assert decision.reason == "the start document lists it in processing, for local"
