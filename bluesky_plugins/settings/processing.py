@@ -37,6 +37,7 @@ def _programs(given: dict[str, str]) -> dict[str, str]:
 
 
 Programs = Annotated[dict[str, str], AfterValidator(_programs)]
+LOG_MB = "of each of stdout and stderr of a job this much is kept, MB; what is more is dropped"
 PROGRAMS = "name -> absolute path there, of a job whose program is called by that name"
 
 
@@ -71,6 +72,7 @@ class LocalTargetSettings(Section):
     jobs: int = Field(2, ge=1, description="jobs that run at a time, at most")
     viewers: int = Field(4, ge=1, description="viewers that run at a time, at most")
     memory_mb: int | None = Field(None, ge=1, description="of all jobs together, MB")
+    log_mb: int = Field(100, ge=1, description=LOG_MB)
     paths: tuple[PathSettings, ...] = Field((), description="how it sees files of this host")
     programs: Programs = Field(default_factory=dict, description=PROGRAMS)
 
@@ -106,6 +108,7 @@ class SlurmTargetSettings(Section):
         default_factory=dict,
         description="partition, account...; of jobs that do not name their own",
     )
+    log_mb: int = Field(100, ge=1, description=LOG_MB)
     paths: tuple[PathSettings, ...] = Field((), description="how it sees files of this host")
     programs: Programs = Field(default_factory=dict, description=PROGRAMS)
 

@@ -14,6 +14,7 @@ from bluesky_plugins.processing.targets import job_report
 
 __all__ = [
     "HEARTBEAT_S",
+    "LOG_MB",
     "checked_work_dir",
     "folder_of",
     "observation",
@@ -22,6 +23,7 @@ __all__ = [
 
 HEARTBEAT_S = 5.0
 GRACE_S = 5.0
+LOG_MB = 100
 # Slurm reads % and \ in the names of files; the rest is no text that a path should hold.
 WORK_DIR = re.compile(r"/[^\x00-\x1f\x7f%\\]{0,1023}")
 LOG = logging.getLogger(__name__)
@@ -45,10 +47,13 @@ def folder_of(work_dir: str, key: str, attempt: int) -> str:
     return str(job_report.folder_of(work_dir, key, attempt))
 
 
-def specification(submission: Submission, heartbeat_s: float = HEARTBEAT_S) -> bytes:
+def specification(
+    submission: Submission, heartbeat_s: float = HEARTBEAT_S, log_mb: int = LOG_MB
+) -> bytes:
     """What the job wrapper is told to do, as the text of its `spec.json`.
 
     :param heartbeat_s: how often the wrapper gives a sign, s.
+    :param log_mb: of each of stdout and stderr this much is kept, MB.
     """
     batch, result = submission.kind == "batch", submission.result
     spec: dict[str, Any] = {
@@ -63,6 +68,7 @@ def specification(submission: Submission, heartbeat_s: float = HEARTBEAT_S) -> b
         "result": {"file": result.file, "numbers": list(result.numbers)} if result else None,
         "heartbeat_s": heartbeat_s,
         "grace_s": GRACE_S,
+        "log_mb": log_mb,
     }
     return json.dumps(spec).encode()
 

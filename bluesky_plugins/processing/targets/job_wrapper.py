@@ -21,6 +21,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,11 +37,14 @@ MAX_DETAIL = 4_000  # characters
 STACK = 8 << 20  # bytes of a thread's stack, as most systems have it
 WATCH_S = 1.0  # how often memory is looked at
 SWEEP_S = 5.0  # what is left of a program is gone after this, or stays
+STOPPED_S = 1.0  # who wakes up so much too late was stopped itself
+RESERVE = 1 << 17  # bytes kept for the record, should the disk be full by then
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 NO_MEMORY = re.compile(
     r"MemoryError|std::bad_alloc|[Cc]annot allocate memory|[Oo]ut of memory|oom-kill"
 )
+NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded")
 WHERE = re.compile(r"/([0-9a-f]{2})/(\1[0-9a-f]{62})/([1-9][0-9]{0,8})$")
 FIELDS = {
     "key": str,
@@ -54,6 +58,7 @@ FIELDS = {
     "result": (dict, type(None)),
     "heartbeat_s": (int, float),
     "grace_s": (int, float),
+    "log_mb": int,
 }
 
 
@@ -108,7 +113,7 @@ def _check(spec: "object") -> None:
         raise RefusedError("spec.json: argv has no program")
     if any("=" in name or not name for name in spec["environment"]):
         raise RefusedError("spec.json: a variable's name is empty or holds =")
-    for name in ("time_limit_s", "memory_mb", "heartbeat_s", "grace_s"):
+    for name in ("time_limit_s", "memory_mb", "heartbeat_s", "grace_s", "log_mb"):
         if spec[name] is not None and not 0 < spec[name] < 1e9:
             raise RefusedError("spec.json: " + name + " is out of its range")
     _check_paths(spec["outputs"], spec["result"])
@@ -211,6 +216,51 @@ def _libc() -> "ctypes.CDLL | None":
     return libc
 
 
+class Printed(threading.Thread):
+    """What a program prints: its beginning in a file, its end in memory; all of it is read."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        super().__init__(name=path.name, daemon=True)
+        self._file = path.open("wb", buffering=0)
+        self._source, self.sink = os.pipe()
+        self._room = limit
+        self._end = b""
+        self.dropped = 0  # bytes
+        self.fault = ""
+
+    def run(self) -> None:
+        """Read to the end; what is left of the program may not wait for us."""
+        with self._file, open(self._source, "rb", buffering=0) as source:
+            while True:
+                data = source.read(1 << 16)
+                if not data:
+                    return
+                self._end = (self._end + data)[-4 * MAX_TAIL :]
+                self._keep(data)
+
+    def _keep(self, data: bytes) -> None:
+        kept = data[: self._room]
+        try:
+            while kept:
+                written = self._file.write(kept) or 0
+                self._room -= written
+                data, kept = data[written:], kept[written:]
+        except OSError as error:
+            self.fault, self._room = str(error.strerror), 0
+        self.dropped += len(data)
+
+    def tail(self) -> str:
+        """The end of it, at most `MAX_TAIL` characters."""
+        return self._end.decode("utf-8", "replace")[-MAX_TAIL:]
+
+    def lacks(self) -> str:
+        """One sentence about what the file does not have, or nothing."""
+        if not self.dropped:
+            return ""
+        why = self.fault or "longer than it may be"
+        return "{} bytes of {} are not kept: {}".format(self.dropped, self.name, why)
+
+
 class Program:
     """The program of an attempt, with all that it starts; none of it outlives `sweep`."""
 
@@ -237,20 +287,24 @@ class Program:
         environment = dict(os.environb)
         added = dict(spec["environment"], BP_JOB_KEY=spec["key"])
         environment.update({name.encode(): value.encode() for name, value in added.items()})
-        with contextlib.ExitStack() as files:
-            out, err = (
-                files.enter_context((folder / name).open("wb")) for name in ("stdout", "stderr")
-            )
+        limit_of_log = spec["log_mb"] << 20
+        self.printed = [Printed(folder / name, limit_of_log) for name in ("stdout", "stderr")]
+        try:
             self._process = subprocess.Popen(
                 [word.encode() for word in spec["argv"]],
                 stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
+                stdout=self.printed[0].sink,
+                stderr=self.printed[1].sink,
                 cwd=str(directory),
                 env=environment,
                 preexec_fn=prepare,
                 start_new_session=True,
             )
+        finally:
+            for one in self.printed:
+                os.close(one.sink)
+        for one in self.printed:
+            one.start()
         self.pid = self._process.pid
 
     def reap(self) -> None:
@@ -295,6 +349,11 @@ class Program:
             if not left or time.monotonic() >= deadline:
                 return left
             signal.sigtimedwait([signal.SIGCHLD], 0.05)
+
+    def heard(self) -> None:
+        """Wait for all that it printed, as long as nobody who is left keeps that open."""
+        for one in self.printed:
+            one.join(SWEEP_S)
 
 
 # ---- one attempt
@@ -343,10 +402,19 @@ class Attempt:
     def write(self) -> None:
         """The record, as it stands."""
         for name in ("stdout", "stderr"):
-            self.record[name] = tail(self.folder / name, MAX_TAIL)
+            self.record.setdefault(name, "")
         self.record["detail"] = self.record["detail"][:MAX_DETAIL]
         self.record.update(started=self.started, ended=max(time.time(), self.started))
-        write_whole(self.folder / "result.json", json.dumps(self.record))
+        with contextlib.suppress(OSError):
+            (self.folder / "reserve").unlink()
+        try:
+            write_whole(self.folder / "result.json", json.dumps(self.record))
+        except OSError as error:
+            # That it ended, and how, is worth more than what it left.
+            self._say("the list of outputs is not kept: " + str(error.strerror))
+            short = dict(self.record, outputs=[], stdout="", detail=self.record["detail"][:500])
+            short["stderr"] = self.record["stderr"][-500:]
+            write_whole(self.folder / "result.json", json.dumps(short))
 
     def _say(self, sentence: str) -> None:
         said = self.record["detail"]
@@ -364,10 +432,15 @@ class Attempt:
             return
         self._follow(program)
         left = program.sweep()
+        program.heard()
         if left:
             self._say("processes that could not be ended: " + ", ".join(map(str, left[:20])))
+        self.record.update({one.name: one.tail() for one in program.printed})
         self.record.update(exit_code=program.exit_code, signal=program.signal)
         self._judge()
+        for one in program.printed:
+            if one.lacks():
+                self._say(one.lacks())
 
     def _follow(self, program: Program) -> None:
         """Until the program has ended, by itself or by what it may not do."""
@@ -378,8 +451,12 @@ class Attempt:
         if self.spec["memory_mb"] is not None:
             due["memory"] = now + WATCH_S
         while not program.ended:
-            pause = max(0.0, min(due.values()) - time.monotonic())
+            before = time.monotonic()
+            pause = max(0.0, min(due.values()) - before)
             told = signal.sigtimedwait([signal.SIGCHLD, *ENDINGS], pause)
+            late = time.monotonic() - before - pause
+            if late > STOPPED_S and "time_limit" in due:
+                due["time_limit"] += late  # a job that is suspended does not use its time up
             if told is not None and told.si_signo in ENDINGS and "kill" not in due:
                 self._told_to_end(told.si_signo)
                 self._end(program, due)
@@ -438,7 +515,9 @@ class Attempt:
             return
         if code == 0:
             return
-        printed = tail(self.folder / "stderr", MAX_TAIL)
+        printed = self.record["stderr"]
+        if NO_SPACE.search(printed):
+            self._say("no space was left on a disk")
         if self.spec["memory_mb"] is not None and NO_MEMORY.search(printed):
             self.record.update(reason="memory", detail=self._over_memory())
         elif number is not None:
@@ -528,6 +607,19 @@ def take_claim(folder: Path) -> bool:
     return True
 
 
+def take_space(folder: Path) -> None:
+    """Keep room for the record.
+
+    :raises RefusedError: if there is none.
+    """
+    try:
+        (folder / "reserve").write_bytes(bytes(RESERVE))
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            (folder / "reserve").unlink()
+        raise RefusedError("the folder of the job: " + str(error.strerror)) from None
+
+
 def run(folder: Path) -> int:
     """Carry out the attempt in a folder, unless somebody does or did.
 
@@ -540,6 +632,7 @@ def run(folder: Path) -> int:
         print("this attempt is claimed; nothing is done", file=sys.stderr)
         return 0
     try:
+        take_space(folder)
         spec = read_spec(folder)
     except RefusedError as error:
         return _refuse(folder, str(error))

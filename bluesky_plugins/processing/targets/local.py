@@ -22,6 +22,7 @@ from bluesky_plugins.processing.targets import job_report, job_wrapper
 from bluesky_plugins.processing.targets.command_runner import clean_environment, run_program
 from bluesky_plugins.processing.targets.folders import (
     HEARTBEAT_S,
+    LOG_MB,
     checked_work_dir,
     folder_of,
     observation,
@@ -79,11 +80,13 @@ class LocalScheduler:
         limits: LocalLimits | None = None,
         environment: Mapping[str, str] | None = None,
         heartbeat_s: float = HEARTBEAT_S,
+        log_mb: int = LOG_MB,
     ) -> None:
         self._work_dir = checked_work_dir(str(work_dir))
         self._limits = limits or LocalLimits()
         self._environment = environment
         self._heartbeat_s = heartbeat_s
+        self._log_mb = log_mb
         self._one_at_a_time = asyncio.Lock()
 
     async def submit(self, submission: Submission) -> str:
@@ -118,7 +121,7 @@ class LocalScheduler:
         try:
             Path(self._work_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            text = specification(submission, self._heartbeat_s).decode()
+            text = specification(submission, self._heartbeat_s, self._log_mb).decode()
             job_wrapper.write_whole(folder / "spec.json", text)
             (folder / "viewer").touch() if submission.kind == "viewer" else None
         except OSError as error:

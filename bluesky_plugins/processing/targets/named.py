@@ -69,7 +69,7 @@ def _site(name: str, about: LocalTargetSettings | SlurmTargetSettings) -> Site:
     try:
         rules = tuple(PathRule.model_validate(rule.model_dump()) for rule in about.paths)
         if isinstance(about, LocalTargetSettings):
-            target = Target(name=name, paths=rules, programs=about.programs)
+            target = Target(name=name, paths=rules, programs=about.programs, here=True)
             target.mapper()
             limits = {name: about.jobs, f"{name} (viewers)": about.viewers}
             return Site(target, "local", lambda _: _local(name, about), limits)
@@ -85,7 +85,7 @@ def _site(name: str, about: LocalTargetSettings | SlurmTargetSettings) -> Site:
 def _local(name: str, about: LocalTargetSettings) -> Scheduler:
     folder = about.work_dir or state_dir() / "jobs" / name
     limits = LocalLimits(jobs=about.jobs, viewers=about.viewers, memory_mb=about.memory_mb)
-    return LocalScheduler(Path(folder).absolute(), limits=limits)
+    return LocalScheduler(Path(folder).absolute(), limits=limits, log_mb=about.log_mb)
 
 
 def _cluster(about: SlurmTargetSettings, login_of: LoginOf) -> Scheduler:
@@ -107,6 +107,7 @@ def _slurm(about: SlurmTargetSettings, work_dir: str) -> Scheduler:
         python=about.python,
         cluster=about.cluster,
         patience_s=about.patience_seconds,
+        log_mb=about.log_mb,
     )
 
 

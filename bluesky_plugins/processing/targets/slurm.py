@@ -11,6 +11,7 @@ from bluesky_plugins.processing.model import Found, Observation, Submission, job
 from bluesky_plugins.processing.targets import job_report, job_wrapper
 from bluesky_plugins.processing.targets.folders import (
     HEARTBEAT_S,
+    LOG_MB,
     checked_work_dir,
     folder_of,
     observation,
@@ -41,7 +42,7 @@ from bluesky_plugins.processing.targets.slurm_commands import (
     submit_command,
 )
 
-__all__ = ["REPORT", "WRAPPER", "SlurmScheduler"]
+__all__ = ["REPORT", "WRAPPER", "SlurmScheduler", "entry_of"]
 
 WRAPPER = Shipped("job_wrapper", Path(job_wrapper.__file__).read_bytes())
 REPORT = Shipped("job_report", Path(job_report.__file__).read_bytes())
@@ -65,6 +66,7 @@ class SlurmScheduler:
         python: str = "python3",
         cluster: str | None = None,
         heartbeat_s: float = HEARTBEAT_S,
+        log_mb: int = LOG_MB,
         patience_s: float = 60.0,
     ) -> None:
         self._runner = runner
@@ -72,6 +74,7 @@ class SlurmScheduler:
         self._python = python
         self._cluster = cluster
         self._heartbeat_s = heartbeat_s
+        self._log_mb = log_mb
         self._patience_s = patience_s
 
     async def submit(self, submission: Submission) -> str:
@@ -87,7 +90,7 @@ class SlurmScheduler:
             python=self._python,
             cluster=self._cluster,
         )
-        text = specification(submission, self._heartbeat_s)
+        text = specification(submission, self._heartbeat_s, self._log_mb)
         return answer_of_submission(await self._run_with(WRAPPER, argv, text))
 
     async def find(self, keys: Sequence[str]) -> dict[str, list[Found]]:
@@ -107,7 +110,7 @@ class SlurmScheduler:
             named.setdefault(row.name, []).append(row.found)
         observations = {}
         for (key, number, native_id), one in zip(attempts, seen, strict=True):
-            found = _of(named.get(job_name(key), []), number, native_id)
+            found = entry_of(named.get(job_name(key), []), number, native_id)
             observations[key, number] = observation(key, number, found, one)
         return observations
 
@@ -174,8 +177,14 @@ class SlurmScheduler:
             raise TransportError(reason, doubtful=False, fault=Fault.ANSWER) from None
 
 
-def _of(named: list[Found], attempt: int, native_id: str | None) -> Found | None:
-    """The queue's entry of an attempt. Slurm gives ids anew after a while, so the name counts."""
-    if native_id is not None:
-        return next((found for found in named if found.native_id == native_id), None)
-    return next((found for found in reversed(named) if found.attempt == attempt), None)
+def entry_of(named: list[Found], attempt: int, native_id: str | None) -> Found | None:
+    """The queue's entry of an attempt. Slurm gives ids anew after a while, so the name counts.
+
+    Of several it is one that lives, before those that have ended, and the last of them.
+    """
+    ours = [
+        found
+        for found in named
+        if (found.attempt == attempt if native_id is None else found.native_id == native_id)
+    ]
+    return max(reversed(ours), key=lambda found: not found.state.final, default=None)

@@ -56,6 +56,7 @@ class Folder:
             "result": None,
             "heartbeat_s": 0.05,
             "grace_s": 0.3,
+            "log_mb": 1,
         }
         (self.path / "spec.json").write_text(json.dumps(spec | fields))
 
@@ -614,4 +615,113 @@ def test_started_in_the_background(folder: Folder) -> None:
     wait_until(lambda: folder.has("result.json"), "the record")
 
     assert folder.record.native_id == done.stdout.decode().strip()
+    assert folder.record.state is JobState.SUCCEEDED
+
+
+# -- disks ----------------------------------------------------------------------------------
+
+
+def test_what_is_printed_beyond_the_limit_is_read_and_dropped_and_that_is_said(
+    folder: Folder,
+) -> None:
+    folder.python(
+        """
+        import sys
+        for _ in range(300): print("x" * 9999)
+        print("the end")
+        print("short", file=sys.stderr)
+        """
+    )
+
+    record = folder.run()
+
+    assert (folder.path / "stdout").stat().st_size == 1 << 20
+    assert record.exit_code == 0
+    assert (
+        record.detail
+        == f"{300 * 10_000 + 8 - (1 << 20)} bytes of stdout are not kept: longer "
+        + ("than it may be")
+    )
+    assert record.stdout.endswith("the end\n")
+    assert (folder.path / "stderr").read_text() == record.stderr == "short\n"
+
+
+def test_a_disk_that_is_full_holds_up_no_program_and_is_named(folder: Folder) -> None:
+    (folder.path / "stdout").symlink_to("/dev/full")
+    folder.python("print('x' * 1000000); raise SystemExit(3)")
+
+    record = folder.run()
+
+    assert record.exit_code == 3
+    assert record.detail == "1000001 bytes of stdout are not kept: No space left on device"
+
+
+def test_a_program_for_which_the_disk_is_full_has_that_in_its_reason(folder: Folder) -> None:
+    folder.python("open('/dev/full', 'w', buffering=1).write('x' * 100000)")
+
+    record = folder.run()
+
+    assert record.exit_code == 1
+    assert record.detail == "no space was left on a disk"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 400 kB."""
+    where = tmp_path / "small"
+    where.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=400k", "none", str(where)]
+    if subprocess.run(["mount", *options], capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield where
+    subprocess.run(["umount", "-l", str(where)], check=True)
+
+
+def test_there_is_room_for_the_record_when_the_program_filled_the_disk(small_disk: Path) -> None:
+    folder = Folder(small_disk)
+    folder.python("open('all', 'wb').write(bytes(1 << 20))")
+
+    record = folder.run()
+
+    assert (record.state, record.reason) == (JobState.FAILED, EndReason.EXITED)
+    assert record.detail.startswith("no space was left on a disk")
+
+
+def test_without_room_for_a_record_nothing_is_started(small_disk: Path) -> None:
+    folder = Folder(small_disk)
+    folder.python("open('started', 'w')")
+    (small_disk / "others").write_bytes(bytes(350 << 10))
+
+    record = folder.run()
+
+    assert record.reason is EndReason.NOT_STARTED
+    assert record.detail == "the folder of the job: No space left on device"
+
+
+def test_what_is_left_of_a_program_and_keeps_its_stdout_is_not_waited_for(folder: Folder) -> None:
+    folder.python(
+        """
+        import os, time
+        if os.fork() == 0:
+            os.setsid()
+            time.sleep(60)
+        print("done")
+        """
+    )
+
+    record = folder.run()
+
+    assert (record.exit_code, record.stdout) == (0, "done\n")
+
+
+def test_a_job_that_was_suspended_has_the_rest_of_its_time(folder: Folder) -> None:
+    folder.python("import time; time.sleep(1.0)", time_limit_s=2.5)
+    wrapper = folder.start()
+    wait_until(lambda: folder.has("heartbeat"), "it runs")
+
+    wrapper.send_signal(signal.SIGSTOP)
+    threading.Event().wait(3.0)
+    wrapper.send_signal(signal.SIGCONT)
+    wrapper.communicate(timeout=DEADLINE)
+
     assert folder.record.state is JobState.SUCCEEDED
