@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from bluesky_plugins.adaptive.service import RecommenderService
     from bluesky_plugins.adaptive.serving import serve_recommender
     from bluesky_plugins.adaptive.store import BatchStore
-    from bluesky_plugins.adaptive.views import list_batches, show_batch
+    from bluesky_plugins.adaptive.views import decided_point, list_batches, show_batch
 
 _LAZY = {
     "BatchStore": "store",
@@ -65,6 +65,7 @@ _LAZY = {
     "ReplayReport": "replay",
     "SuggestionChannel": "channel",
     "SuggestionReader": "channel",
+    "decided_point": "views",
     "list_batches": "views",
     "recommender_factory": "in_process",
     "replay_batch": "replay",
@@ -105,6 +106,7 @@ __all__ = [
     "Taken",
     "TimedOut",
     "Waiting",
+    "decided_point",
     "derived_uid",
     "fit_focus",
     "list_batches",

@@ -82,9 +82,15 @@ def ask_for(
     revision: int,
     verdict: Verdict | None,
     rules: Rules,
+    jobs: tuple[str, ...] = (),
 ) -> Step:
-    """An answer is due: have it computed, or give the one that stands or is decided."""
-    ask = Ask(count, revision, entry.digest, entry.time, verdict)
+    """An answer is due: have it computed, or give the one that stands or is decided.
+
+    :param jobs: keys of the jobs whose results it comes from.
+    """
+    before = state.stands.get((count, revision - 1))
+    jobs = before.jobs if before is not None else jobs
+    ask = Ask(count, revision, entry.digest, entry.time, verdict, jobs)
     state = tell(state, f"revision {revision} is due", entry, count)
     if verdict is None:
         suggest = Suggest(rules.max_revisions)
@@ -123,6 +129,7 @@ def _suggestion(
         reason=reason,
         recommender=config.recommender,
         inputs=ask.inputs,
+        jobs=ask.jobs,
         time=ask.time,
     )
 

@@ -82,9 +82,8 @@ def _looked_at(rules: Rules, state: Batch, entry: LogEntry) -> Step:
         verdict: Verdict | None = Verdict(Action.STOP, faults[0])
     else:
         state, verdict = _ingested(state, config, awaited, results), requested(state)
-        jobs = ", ".join(f"{name} of job {one.key[:16]}" for name, one in results.items())
-        state = tell(state, f"answered from {jobs}", entry, awaited.count)
-    return ask_for(state, entry, awaited.count, 0, verdict, rules)
+    jobs = tuple(one.key for one in results.values() if one.key)
+    return ask_for(state, entry, awaited.count, 0, verdict, rules, jobs)
 
 
 def _forgotten(state: Batch, awaited: Awaited) -> Batch:

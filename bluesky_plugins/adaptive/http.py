@@ -139,6 +139,10 @@ def _processor(door: Authorized) -> Processor:
     return door.processor
 
 
+def _batches(door: Authorized) -> BatchStore:
+    return door.store
+
+
 def make_app() -> FastAPI:
     """The API; `app.state.door` is what it works with."""
     app = FastAPI(
@@ -150,7 +154,7 @@ def make_app() -> FastAPI:
     )
     _add_views(app)
     _add_commands(app)
-    add_jobs(app, _processor)
+    add_jobs(app, _processor, _batches)
     _add_operation(app)
     app.add_exception_handler(PyMongoError, _no_mongo)
     return app

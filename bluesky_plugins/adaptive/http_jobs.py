@@ -9,6 +9,8 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
+from bluesky_plugins.adaptive.store import BatchStore
+from bluesky_plugins.adaptive.views import decided_point
 from bluesky_plugins.processing import (
     JobState,
     Processor,
@@ -35,15 +37,21 @@ class JobLogs(BaseModel):
     stderr: str = Field(description="its end")
 
 
-def add_jobs(app: FastAPI, processor_of: Callable[..., Processor]) -> None:
+def add_jobs(
+    app: FastAPI,
+    processor_of: Callable[..., Processor],
+    batches_of: Callable[..., BatchStore],
+) -> None:
     """Add the routes.
 
     :param processor_of: the dependency that gives the processor to those who may have it.
+    :param batches_of: that which gives the batches.
     """
     app.add_exception_handler(StoreDownError, _no_store)
     app.add_exception_handler(TransportError, _no_target)
     _add_list(app, processor_of)
-    _add_one(app, processor_of)
+    _add_one(app, processor_of, batches_of)
+    _add_logs(app, processor_of)
 
 
 def _no_store(request: Request, error: Exception) -> Response:
@@ -70,17 +78,30 @@ def _add_list(app: FastAPI, processor_of: Callable[..., Processor]) -> None:
         return JobPage.model_validate(found)
 
 
-def _add_one(app: FastAPI, processor_of: Callable[..., Processor]) -> None:
-    @app.get("/api/jobs/{key}", summary="A job: why it ran, where, how, and what came back")
-    def job(key: str, processor: Processor = Depends(processor_of)) -> dict[str, Any]:
+def _add_one(
+    app: FastAPI,
+    processor_of: Callable[..., Processor],
+    batches_of: Callable[..., BatchStore],
+) -> None:
+    @app.get(
+        "/api/jobs/{key}",
+        summary="A job: why it ran, where, how, what came back, and which point it decided",
+    )
+    def job(
+        key: str,
+        processor: Processor = Depends(processor_of),
+        batches: BatchStore = Depends(batches_of),
+    ) -> dict[str, Any]:
         try:
             found = show_job(processor.store, key)
         except ValueError as error:
             raise HTTPException(409, str(error)) from None
         if found is None:
             raise HTTPException(404, f"there is no job {key}")
-        return found
+        return {**found, "decided": decided_point(batches, found["batch_id"], found["key"])}
 
+
+def _add_logs(app: FastAPI, processor_of: Callable[..., Processor]) -> None:
     @app.get("/api/jobs/{key}/logs", summary="The ends of a job's stdout and stderr")
     def logs(key: str, processor: Processor = Depends(processor_of)) -> JobLogs:
         try:

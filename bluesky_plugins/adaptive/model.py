@@ -130,6 +130,7 @@ class Suggestion(Noun):
     reason: str
     recommender: RecommenderInfo
     inputs: str = Field(description="sha256 (hex) of the batch's log up to it")
+    jobs: tuple[str, ...] = Field((), description="keys of the jobs whose results it came from")
     time: float = Field(description="seconds since the epoch")
 
     @model_validator(mode="after")

@@ -152,6 +152,7 @@ class Ask:
     inputs: str
     time: float
     verdict: Verdict | None
+    jobs: tuple[str, ...] = ()
     made: Suggestion | None = None
     sent: float | None = None
 

@@ -166,6 +166,12 @@ class BatchStore:
         cursor = self.suggestions.find({"batch_id": batch_id}, {"_id": 0})
         return list(cursor.sort([("batch_count", ASCENDING), ("revision", ASCENDING)]))
 
+    def decided_by(self, batch_id: str, job: str) -> Record | None:
+        """The last suggestion that came from the result of a job."""
+        cursor = self.suggestions.find({"batch_id": batch_id, "jobs": job}, {"_id": 0})
+        order = [("batch_count", DESCENDING), ("revision", DESCENDING)]
+        return next(iter(cursor.sort(order).limit(1)), None)
+
     def log(self, batch_id: str) -> list[Record]:
         """The entries of a batch's log, in order."""
         cursor = self.batch_log.find({"batch_id": batch_id}, {"_id": 0})

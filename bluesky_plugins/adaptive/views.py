@@ -9,7 +9,7 @@ from typing import Any
 from bluesky_plugins.adaptive.projection import shown
 from bluesky_plugins.adaptive.store import BatchStore
 
-__all__ = ["list_batches", "show_batch"]
+__all__ = ["decided_point", "list_batches", "show_batch"]
 
 MOST = 1000
 
@@ -55,6 +55,20 @@ def _states(since: float) -> _States:
         silent={"state": "open", "last_time": {"$lt": since}, "awaiting": None},
         ended={"state": "ended"},
     )
+
+
+def decided_point(store: BatchStore, batch_id: str | None, job: str) -> dict[str, Any] | None:
+    """The answer of a batch that came from the result of a job; None if there is none.
+
+    :param job: its key.
+    :return: `batch_count`, `revision`, `action`, `point`, and `suggestion`, its uid.
+    :raises pymongo.errors.PyMongoError: if MongoDB does not answer.
+    """
+    found = store.decided_by(batch_id, job) if batch_id else None
+    if found is None:
+        return None
+    names = ("batch_count", "revision", "action", "point")
+    return {**{name: found[name] for name in names}, "suggestion": found["uid"]}
 
 
 def show_batch(

@@ -90,8 +90,9 @@ def _short(value: Any) -> str:
 @click.argument("key")
 @json_option
 def show_command(key: str, as_json: bool) -> None:
-    """A job by its key or the beginning of it: why, where, with which words, what came back."""
+    """A job by its key or the beginning of it: why, where, what came back, what it decided."""
     found = _shown(key)
+    found = {**found, "decided": _decided(found)}
     if as_json:
         show_json(found)
         return
@@ -100,10 +101,31 @@ def show_command(key: str, as_json: bool) -> None:
     click.echo(f"on {found['target']}, submitted {found['submissions']} times: {found['argv']}")
     if found["numbers"]:
         click.echo(f"found {found['numbers']}")
+    if (decided := found["decided"]) is not None:
+        about = f"count {decided['batch_count']} of batch {found['batch_id']}"
+        click.echo(f"decided the answer to {about}: {decided['action']} {decided['point']}")
+    for file in found["outputs"]:
+        click.echo(f"left {file['here'] or file['path']}, {file['size']} bytes")
     click.echo("\nStory:")
     for line in found["story"]:
         about = f"  {as_time(line['time']):19}  {line['attempt']!s:>3}  {line['state']:10}"
         click.echo(f"{about}  {line['text']}")
+
+
+def _decided(found: dict[str, Any]) -> dict[str, Any] | None:
+    """The answer of a batch that came from it, if any did."""
+    from pymongo.errors import PyMongoError
+
+    from bluesky_plugins.adaptive import BatchStore, decided_point
+
+    store = BatchStore.from_settings(load_settings())
+    try:
+        return decided_point(store, found["batch_id"], found["key"])
+    except PyMongoError as error:
+        fail(f"MongoDB does not answer ({error}); is the stack up? `bluesky-plugins doctor`")
+    finally:
+        store.close()
+    return None
 
 
 def _shown(key: str) -> dict[str, Any]:

@@ -130,12 +130,24 @@ def show_command(batch_id: str, as_json: bool) -> None:
         _print_batch(found)
 
 
+def _as_keys(jobs: Any) -> str:
+    """The beginnings of the keys of jobs, long enough to show one by."""
+    return " ".join(key[:16] for key in jobs or ())
+
+
 def _print_batch(found: dict[str, Any]) -> None:
     who = (found.get("recommender") or {}).get("name", "nobody")
     click.echo(f"{found['batch_id']}: {found['state']}, {found['measured']} measured, by {who}")
-    click.echo(f"{found['reason']}\n")
+    click.echo(found["reason"])
+    if awaiting := found.get("awaiting"):
+        recipes = ", ".join(awaiting["recipes"])
+        about = f"count {awaiting['batch_count']}, run {awaiting['run']}"
+        click.echo(f"awaits {recipes} for {about}, since {as_time(awaiting['since'])}")
+    click.echo("")
     columns = {"batch_count": as_text, "revision": as_text, "action": as_text, "point": as_text}
-    show_table(found["suggestions"], {**columns, "reason": as_text, "time": as_time})
+    processed = any(one.get("jobs") for one in found["suggestions"])
+    jobs = {"jobs": _as_keys} if processed else {}
+    show_table(found["suggestions"], {**columns, "reason": as_text, "time": as_time, **jobs})
     click.echo("\nStory:")
     for line in found["story"]:
         count = "" if line["batch_count"] is None else line["batch_count"]

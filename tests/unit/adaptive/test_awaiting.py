@@ -17,6 +17,7 @@ from bluesky_plugins.testing.batches import (
     descriptor,
     event,
     opened,
+    refused,
     result,
     rules,
     run,
@@ -68,6 +69,18 @@ def test_a_count_is_answered_when_the_result_of_its_run_is_in_the_log() -> None:
     assert (answer.batch_count, answer.revision, answer.point) == (0, 0, {"motor": 1.0})
     assert bench.state.awaited is None
     assert bench.violations == []
+
+
+def test_an_answer_and_its_revisions_name_the_jobs_that_they_came_from() -> None:
+    bench, _ = listing(PEAK, "processing.b.peak")
+    bench.feed(*run(0, row(2.0)), result("run0", peak=4.0, key="k1"))
+    (answer,) = bench.feed(result("run0", recipe="b", peak=4.0, key="k2"))
+    assert answer.jobs == ("k1", "k2")
+    (revised,) = bench.feed(refused(answer))
+    assert (revised.revision, revised.jobs) == (1, ("k1", "k2"))
+    bench.feed(*run(1, row(2.0)))
+    (failed,) = bench.feed(result("run1", state="failed", key="k3"))
+    assert failed.jobs == ("k3",)
 
 
 def test_a_result_may_be_in_the_log_before_the_runs_stop() -> None:
