@@ -51,6 +51,7 @@ class Bench(Loop):
                 *(str(self.starts_file), str(self.gate)),
             ],
             "result": {"numbers": ["peak"]},
+            "outputs": ["*.json"],
             "resources": {"time_limit_s": 60},
         }
         self.recipes = folder / "recipes.yaml"
@@ -151,6 +152,8 @@ def test_a_run_ends_and_its_result_is_in_the_database(bench: Bench) -> None:
     assert shown["argv"][2] == "2.0"
     assert shown["submissions"] == 1
     assert shown["numbers"] == {"peak": 4.0}
+    (file,) = shown["outputs"]
+    assert json.loads(Path(file["here"]).read_text()) == {"peak": 4.0}
     assert [line["state"] for line in shown["story"]][-1] == "succeeded"
     explained = bench.until(lambda: explained_of(bench, run), "explanation")
     assert [(one["recipe"], one["verdict"]) for one in explained["recipes"]] == [

@@ -28,7 +28,7 @@ from bluesky_plugins.processing.model import (
     Submission,
     job_key,
 )
-from bluesky_plugins.processing.recipes.paths import PathRule
+from bluesky_plugins.processing.recipes.paths import PathError, PathMapper, PathRule
 
 __all__ = [
     "Asked",
@@ -69,10 +69,19 @@ class Place(Noun):
     environment: Environment = Field(default_factory=dict)
     directory: SafeText | None = None
     resources: Resources = Field(default_factory=Resources)
+    here: bool = Field(False, description="whether it is this host, with this host's paths")
     paths: tuple[PathRule, ...] = Field((), description="by which its paths were mapped")
     login: Login | None = Field(None, description="the account, if not the target's own")
     note: str = Field("", description="where resources and login come from, for the story")
     fault: str = Field("", description="why this target cannot take the job at all")
+
+    def seen_here(self, path: str) -> str | None:
+        """A path of the target as this host sees it; None: it does not, as far as is known."""
+        try:
+            mapped = PathMapper(self.paths).unmap(path)
+        except PathError:
+            return None
+        return path if mapped is None and self.here else mapped
 
 
 class StopReason(StrEnum):
@@ -121,6 +130,7 @@ class Attempt(Noun):
     polled: float | None = Field(None, description="time of the last poll that counted")
     silent_polls: int = Field(0, ge=0, description="polls in a row without any sign of it")
     silent_since: float | None = None
+    suspended: float | None = Field(None, description="when it was last seen suspended")
     started: float | None = Field(None, description="when it was first seen running")
     stop: Stop | None = None
     record: ResultRecord | None = Field(None, description="what decided its end")
@@ -225,6 +235,7 @@ _COUNTERS: dict[str, Any] = {
     "polled": None,
     "silent_polls": 0,
     "silent_since": None,
+    "suspended": None,
     "sought": None,
     "searched": None,
     "searches": 0,

@@ -25,7 +25,7 @@ Real = Callable[[str], str]
 class Target(Noun):
     """What a job needs to know of a target: its paths, and what it adds to the resources.
 
-    `programs`: name -> where the program of that name is there.
+    `programs`: name -> where the program of that name is there. `here`: it is this host.
     `login`: the account of its jobs, if not its own; `note`: where that and the resources are from.
     """
 
@@ -33,6 +33,7 @@ class Target(Noun):
     paths: tuple[PathRule, ...] = ()
     programs: dict[str, str] = Field(default_factory=dict)
     resources: Resources = Resources()
+    here: bool = False
     login: Login | None = None
     note: str = ""
     fault: str = ""
@@ -210,6 +211,7 @@ def _mapped(
         environment=environment,
         directory=None if directory is None else mapper.word(directory, policy, real),
         resources=resources,
+        here=target.here,
         paths=target.paths,
         login=target.login,
         note=target.note,

@@ -73,9 +73,19 @@ def show_job(store: JobStore, key: str) -> dict[str, Any] | None:
         ],
         "submissions": sum(attempt.submissions for attempt in job.attempts),
         "attempts": [_attempt(job, number) for number in range(len(job.attempts))],
+        "outputs": _outputs(job),
         "published": job.published,
         "story": [line.model_dump(mode="json") for line in story(job)],
     }
+
+
+def _outputs(job: JobRecord) -> list[dict[str, Any]]:
+    """The files of the newest attempt: where its target has them, and where this host does."""
+    record = job.attempt.record or job.attempt.late_record
+    return [
+        {**file.model_dump(mode="json"), "here": job.place.seen_here(file.path)}
+        for file in (record.outputs if record is not None else ())
+    ]
 
 
 def _attempt(job: JobRecord, index: int) -> dict[str, Any]:
