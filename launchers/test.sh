@@ -26,4 +26,4 @@ mypy
 echo "== import-linter =="
 lint-imports
 echo "== pytest =="
-exec python -m pytest --numprocesses 3 --dist loadgroup
+exec python -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder

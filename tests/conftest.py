@@ -56,13 +56,25 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         config.stash[RESERVED].close()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shares expensive servers stays in one worker (`--dist loadgroup`); the rest is free."""
-    for item in items:
-        folder, name = item.path.relative_to(ROOT).parts[1], item.path.stem
-        if folder != "unit":
-            group = folder if folder == "pods" else FACILITY if FACILITY in name else name
-            item.add_marker(pytest.mark.xdist_group(group))
+def scope_of(test: str) -> str:
+    """What stays in one process, since its servers are expensive; a unit test is alone."""
+    path, folder = test.partition("::")[0], test.split("/")[1]
+    if folder in ("unit", "pods"):
+        return test if folder == "unit" else folder
+    return FACILITY if FACILITY in path else path
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests of a scope go to the same process, in their order."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    # Not `--dist loadgroup`: xdist 3.8 forgets the groups with pytest 9.2 (pytest-xdist#1386).
+    class ByServers(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return scope_of(nodeid)
+
+    return ByServers(config, log)
 
 
 # -- isolation ------------------------------------------------------------------------------
