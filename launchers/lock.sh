@@ -21,3 +21,5 @@ compile --constraint requirements.lock --extra profile --extra ssh setup.cfg -o 
 for source in image_builders/*.in; do
     compile --constraint requirements.lock "$source" -o "${source%.in}.lock"
 done
+# The demo makes this environment on machines without a clone, too.
+cp image_builders/focus.lock bluesky_plugins/processing/examples/focus.lock

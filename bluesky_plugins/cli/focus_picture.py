@@ -29,8 +29,8 @@ def draw_focus(
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 7), layout="constrained")
-    halves: Any = figure.subfigures(2, 1, height_ratios=[2.2, 1])
+    figure = Figure(figsize=(9, 6.4), layout="constrained")
+    halves: Any = figure.subfigures(2, 1, height_ratios=[2.6, 1])
     upper, lower = halves
     figure.suptitle(title, fontsize=11)
     _draw_widths(upper.subplots(), runs, fit, true)
@@ -53,9 +53,10 @@ def _draw_widths(axes: Any, runs: Sequence[FocusRun], fit: FocusFit, true: float
     margin = 0.06 * max(float(np.ptp(zs)), 1e-9)
     smooth = np.linspace(zs.min() - margin, zs.max() + margin, 400)
     axes.plot(smooth, fit.width(smooth), color=GREY, zorder=1, label="fit")
-    axes.axvline(fit.best, color=RED, linewidth=1.2, label=f"best focus {fit.best:.3f} mm")
+    axes.axvline(fit.best, color=RED, linewidth=1.5, label=f"best focus {fit.best:.3f} mm")
     if true is not None:
-        axes.axvline(true, color="k", linewidth=1.2, linestyle=":", label=f"true {true:.3f} mm")
+        label = f"true focus {true:.3f} mm"
+        axes.axvline(true, color="k", linewidth=1.5, linestyle=(0, (1, 3)), label=label)
     axes.scatter(zs, widths, color=BLUE, s=38, zorder=3, label="width by processing")
     labels: dict[float, list[str]] = {}
     for run, z in zip(runs, zs, strict=True):
@@ -65,23 +66,30 @@ def _draw_widths(axes: Any, runs: Sequence[FocusRun], fit: FocusFit, true: float
     for z, counts in labels.items():
         width = float(widths[zs.tolist().index(z)])
         axes.annotate(
-            ", ".join(counts), (z, width), (0, 8), textcoords="offset points", ha="center"
+            ", ".join(counts),
+            (z, width),
+            (0, 11),
+            textcoords="offset points",
+            ha="center",
+            bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"},
         )
-    axes.set(xlabel="focus (mm)", ylabel="width of the spot (pixels)", ylim=(0, None))
-    axes.margins(y=0.15)
-    axes.set_ylim(0, 1.12 * float(widths.max()))
+    axes.set(xlabel="focus (mm)", ylabel="width of the spot (pixels)")
+    axes.set(xlim=(smooth[0], smooth[-1]), ylim=(0, 1.15 * float(widths.max())))
     axes.legend(loc="upper right", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def _draw_spots(figure: Any, runs: Sequence[FocusRun]) -> None:
+    from matplotlib.colors import PowerNorm
+
     images = [_frame(run) for run in runs]
-    low = min(float(image.min()) for image in images)
-    high = max(float(image.max()) for image in images)
+    # Of the square root, so that a wide spot is seen beside a sharp one.
+    top = max(float(image.max()) for image in images)
+    scale = PowerNorm(0.5, min(float(image.min()) for image in images), top)
     for axes, run, image in zip(
         np.atleast_1d(figure.subplots(1, len(runs))), runs, images, strict=True
     ):
-        axes.imshow(image, cmap="magma", vmin=low, vmax=high, origin="lower")
+        axes.imshow(image, cmap="magma", norm=scale, origin="lower")
         x, y, width = (run.numbers[name] for name in ("x", "y", "width"))
         angle = np.linspace(0, 2 * np.pi, 100)
         ring = 2 * width

@@ -31,6 +31,7 @@ MAX_FRAMES = 10_000
 # Where the focus stage has the spot at its narrowest, mm; what a scan of it is to find.
 FOCUS = 3.2718
 NARROWEST = 2.0  # pixels
+WIDTH = 5.0  # pixels; of a spot that is 1000 counts high
 SLOPE = 0.6  # pixels for each mm, far from focus
 Frame = NDArray[np.uint16]
 
@@ -43,10 +44,10 @@ def spot_width(focus: float) -> float:
     return math.hypot(NARROWEST, SLOPE * (focus - FOCUS))
 
 
-def frame(brightness: float, x: float, y: float, index: int = 0, width: float = 5.0) -> Frame:
+def frame(brightness: float, x: float, y: float, index: int = 0, width: float = WIDTH) -> Frame:
     """One image: a round spot that follows two motors, as bright as the third.
 
-    :param brightness: position that sets the height of the spot, EGU.
+    :param brightness: position that sets how much light there is, EGU.
     :param x: position that moves the spot sideways, EGU; one pixel for each.
     :param y: position that moves the spot up, EGU; one pixel for each.
     :param index: number of the frame in its file; the spot fades a little with each.
@@ -55,7 +56,8 @@ def frame(brightness: float, x: float, y: float, index: int = 0, width: float = 
     """
     rows, columns = np.indices(SHAPE)
     distance = (rows - SHAPE[0] / 2 - y) ** 2 + (columns - SHAPE[1] / 2 - x) ** 2
-    height = 1000.0 + 100.0 * abs(brightness)
+    # The light is the same however wide the spot: sharp is bright.
+    height = (1000.0 + 100.0 * abs(brightness)) * (WIDTH / width) ** 2
     spot = height * np.exp(-distance / (2.0 * width**2)) / (1.0 + 0.01 * index)
     return _counts(100.0 + spot)
 

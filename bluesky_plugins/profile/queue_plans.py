@@ -29,6 +29,7 @@ def queue_plans(names: Mapping[str, Any]) -> dict[str, Plan]:
     plans = {
         name: _adaptive(names[name], names, kinds) for name in ("adaptive_plan", "adaptive_scan")
     }
+    plans["focus_scan"] = _focus(names["focus_scan"], names, motors)
     for name, parameters in _usual(kinds).items():
         plans[name] = _annotated(names[name], parameters)
     return plans
@@ -128,6 +129,55 @@ def _adaptive_annotation(kinds: Mapping[str, list[str]]) -> dict[str, Any]:
         "resume": {"annotation": "typing.Optional[str]"},
     }
     return {"description": "Measure where a recommender says.", "parameters": parameters}
+
+
+def _focus(plan: Plan, names: Mapping[str, Any], motors: list[str]) -> Plan:
+    """The focus scan, on the profile's own road."""
+
+    def queued(
+        camera: Any,
+        motor: Any,
+        low: Any,
+        high: Any,
+        *,
+        points: Any = 5,
+        tolerance: Any = 0.05,
+        target: Any = None,
+        md: Any = None,
+    ) -> Iterator[Any]:
+        return (
+            yield from plan(
+                camera,
+                motor,
+                low,
+                high,
+                to_recommender=names["to_recommender"],
+                from_recommender=names["from_recommender"],
+                points=points,
+                tolerance=tolerance,
+                target=target,
+                md=md,
+            )
+        )
+
+    queued.__name__ = queued.__qualname__ = plan.__name__
+    return _with_annotation(queued, _focus_annotation(motors))
+
+
+def _focus_annotation(motors: list[str]) -> dict[str, Any]:
+    position = {"annotation": "float", **FINITE}
+    parameters = {
+        "camera": _typed("Cameras", {"Cameras": ["camera"]}, "Cameras"),
+        "motor": _typed("Motors", {"Motors": motors}, "Motors"),
+        "low": position,
+        "high": position,
+        "points": {"annotation": "int", "min": 3, "max": 100},
+        "tolerance": {"annotation": "float", "min": 0.0, "max": FINITE["max"]},
+        "target": {"annotation": "typing.Optional[str]"},
+        "md": {"annotation": "typing.Optional[typing.Dict[str, typing.Any]]"},
+    }
+    text = "Move the motor to where the spot on the camera is narrowest."
+    return {"description": text, "parameters": parameters}
 
 
 def _device(names: Mapping[str, Any], named: Any) -> Any:
