@@ -330,9 +330,12 @@ async def test_a_lost_reply_is_found_and_a_blind_repeat_does_no_work(
     await no_more(target, job)
 
     assert (error.value.fault, error.value.doubtful) == (Fault.SCHEDULER, True)
-    assert (found.attempt, ended.native_id) == (1, found.native_id)
+    assert found.attempt == 1
     assert (tmp_path / "count").read_text() == "x"
-    assert len((await target.find([job.key]))[job.key]) == 2
+    # Slurm may start the repeat before the first.
+    both = (await target.find([job.key]))[job.key]
+    assert len(both) == 2
+    assert ended.native_id in {one.native_id for one in both}
 
 
 ANY_FAULT = """
@@ -407,10 +410,11 @@ async def test_a_requeue_does_no_second_work(site: SlurmSite, tmp_path: Path) ->
     await until(lambda: asyncio.to_thread(waits, site, native_id), "it is queued again")
     # Slurm holds a requeued job back for two minutes; that is not what is tested.
     site.command("scontrol", "update", f"JobId={native_id}", "StartTime=now")
+    again = Path(folder_of(str(site.work_dir), job.key, 1)) / "duplicates"
+    await until(lambda: asyncio.to_thread(again.exists), "it was started again, and said so")
     await no_more(target, job)
 
     assert count.read_text() == "x"
-    assert (Path(folder_of(str(site.work_dir), job.key, 1)) / "duplicates").exists()
 
 
 def waits(site: SlurmSite, native_id: str) -> bool:
