@@ -282,6 +282,7 @@ class Found(Noun):
     expected: FiniteFloat | None = Field(
         None, description="when it is to start, of one that waits; seconds since the epoch"
     )
+    suspended: bool = Field(False, description="it stands still, and so does its wrapper")
     attempt: int | None = Field(None, ge=1, description="which one it is, where that can be told")
 
 

@@ -76,8 +76,9 @@ def _alive(
         job, commands = moved_on(job, event, found.expected - event.time)
     if commands or job.state is not JobState.RUNNING:
         return job, commands
-    started = job.attempt.started
-    age = heartbeat if heartbeat is not None else event.time - (started or event.time)
+    if found.suspended:
+        return _suspended(job, event), NOTHING
+    age = _silence(job, event, heartbeat)
     if age < rules.heartbeat_s:
         return job, NOTHING
     text = f"no sign from its wrapper for {age:.0f} s"
@@ -86,6 +87,20 @@ def _alive(
         said = f"{text}; {job.place.target} was told to stop it and says that it runs"
         return end(job, event, JobState.LOST, said)
     return order_stop(job, event, StopReason.HEARTBEAT, text)
+
+
+def _suspended(job: JobRecord, event: Event) -> JobRecord:
+    """It stands still by an order of its cluster: its wrapper gives no sign, and none is due."""
+    if job.attempt.suspended is None:
+        job = tell(job, event, f"suspended on {job.place.target}")
+    return changed(job, suspended=event.time)
+
+
+def _silence(job: JobRecord, event: Event, heartbeat: float | None) -> float:
+    """For how long its wrapper could have given a sign and has not, s."""
+    started, suspended = job.attempt.started, job.attempt.suspended
+    age = heartbeat if heartbeat is not None else event.time - (started or event.time)
+    return age if suspended is None else min(age, event.time - suspended)
 
 
 def _silent(rules: Rules, job: JobRecord, event: Event, found: Found | None) -> Step:

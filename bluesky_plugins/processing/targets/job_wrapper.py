@@ -230,7 +230,7 @@ class Printed(threading.Thread):
 
     def run(self) -> None:
         """Read to the end; what is left of the program may not wait for us."""
-        with self._file, open(self._source, "rb", buffering=0) as source:
+        with self._file, os.fdopen(self._source, "rb", buffering=0) as source:
             while True:
                 data = source.read(1 << 16)
                 if not data:

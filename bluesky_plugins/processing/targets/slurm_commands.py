@@ -338,6 +338,7 @@ def _row(native_id: str, name: str, word: str, comment: str, start: str, why: st
         attempt=number,
         state=state,
         reason=reason[:4096],
+        suspended=word.startswith(("SUSPENDED", "STOPPED")),
         expected=_time_of(start) if state is JobState.QUEUED else None,
     )
     return QueueRow(name, found)

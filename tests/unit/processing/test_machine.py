@@ -10,7 +10,7 @@ from bluesky_plugins.processing.jobs import events as ev
 from bluesky_plugins.processing.jobs.job import JobRecord, Place, submission_of
 from bluesky_plugins.processing.jobs.machine import Rules, accept, outstanding, step, story
 from bluesky_plugins.processing.jobs.observing import to_poll
-from bluesky_plugins.processing.model import EndReason, JobState, Observation
+from bluesky_plugins.processing.model import EndReason, Found, JobState, Observation
 from bluesky_plugins.testing.jobs import JobBench, found, observation, record, unaccepted
 
 RULES = Rules()
@@ -653,6 +653,27 @@ def test_asked_is_about_what_may_be_there_and_what_may_still_leave_a_record() ->
     one.tell(seen(104, Observation(record=record(one.job, 1))))
     one.tell(seen(105, Observation(record=record(one.job, 2)), attempt=2))
     assert to_poll(RULES, one.job, T + 106) == []
+
+
+def suspended(after: float) -> ev.Observed:
+    found = Found(native_id="17", state=JobState.RUNNING, suspended=True)
+    return seen(after, Observation(found=found, heartbeat=after))
+
+
+def test_a_suspended_job_need_give_no_sign() -> None:
+    one = running()
+    for after in (400, 4000, 40_000):
+        one.tell(suspended(after))
+    assert one.job.state is JobState.RUNNING
+    assert one.job.history[-1].text == "suspended on slurm"
+
+
+def test_a_job_that_goes_on_has_its_time_to_give_a_sign() -> None:
+    one = running()
+    one.tell(suspended(4000))
+    assert one.tell(seen(4001, observation("running", heartbeat=4000.0))) == []
+    assert one.tell(seen(4299, observation("running", heartbeat=4300.0))) == []
+    assert one.tell(seen(4301, observation("running", heartbeat=4300.0))) == [ev.Cancel(1, "slurm")]
 
 
 def test_running_without_ever_a_heartbeat_is_stopped_too() -> None:

@@ -42,6 +42,7 @@ class Entry:
     attempt: int
     state: JobState = JobState.QUEUED
     works: bool = False  # its program runs now
+    suspended: bool = False  # it stands still
     beat: float | None = None
 
 
@@ -82,7 +83,9 @@ class World:
         if native_id is not None:
             mine = [one for one in mine if one.native_id == native_id]
         mine.sort(key=lambda one: one.state not in ALIVE)
-        return [Found(native_id=one.native_id, state=one.state) for one in mine]
+        return [
+            Found(native_id=one.native_id, state=one.state, suspended=one.suspended) for one in mine
+        ]
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -252,7 +255,7 @@ class AnyOrder(RuleBasedStateMachine):
             assert entry.target == cancel.target
             if entry.works:
                 self.write_record(entry, EndReason.CANCELLED)
-            entry.state, entry.works = JobState.CANCELLED, False
+            entry.state, entry.works, entry.suspended = JobState.CANCELLED, False, False
 
     # ---- the targets
 
@@ -282,7 +285,10 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(
         data=st.data(),
         what=st.sampled_from(
-            ["start", "start", "beat", "succeed", "fail", "die", "hang", "requeue", "forget"]
+            [
+                *("start", "start", "beat", "succeed", "fail", "die", "hang", "requeue", "forget"),
+                *("suspend", "resume"),
+            ]
         ),
     )
     def something_happens_on_a_target(self, data: Any, what: str) -> None:
@@ -291,6 +297,12 @@ class AnyOrder(RuleBasedStateMachine):
 
     def happen(self, entry: Entry, what: str) -> None:
         match what:
+            case "suspend" if entry.state is JobState.RUNNING:
+                entry.suspended = True
+            case "resume":
+                entry.suspended = False
+            case _ if entry.suspended:
+                pass
             case "start" if entry.state is JobState.QUEUED:
                 self.world.start(entry, self.now)
             case "succeed" if entry.works:
@@ -365,8 +377,8 @@ class AnyOrder(RuleBasedStateMachine):
         self.tell(ev.Tick(time=self.tick()))
         self.carry_out_all()
         for entry in list(self.world.entries):
-            self.happen(entry, "start")
-            self.happen(entry, "succeed")
+            for what in ("resume", "start", "succeed"):
+                self.happen(entry, what)
         self.a_poll_now()
 
     def a_poll_now(self) -> None:

@@ -491,3 +491,10 @@ def test_an_estimate_has_no_effect_to_doubt() -> None:
     with pytest.raises(TransportError) as error:
         answer_of_estimate(said("allocation failure: Socket timed out on send/recv operation"))
     assert not error.value.doubtful
+
+
+@pytest.mark.parametrize(("word", "suspended"), [("RUNNING", False), ("SUSPENDED", True)])
+def test_a_job_that_is_suspended_is_known_as_one(word: str, suspended: bool) -> None:
+    (row,) = answer_of_queue(said(stdout=f"5|bp-abc|{word}|bp:1|N/A|None\n", status=0))
+
+    assert (row.found.state, row.found.suspended) == (JobState.RUNNING, suspended)
