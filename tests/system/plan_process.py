@@ -27,11 +27,12 @@ def main() -> None:
     delay = options.pop("delay", 0.05)
     settings = load_settings()
     scan = options.pop("scan", False)
-    points, counts, batch = [], [], []
+    points, counts, batch, runs = [], [], [], []
 
     def watch(name: str, doc: dict) -> None:
         if name == "start":
             batch.append(doc["batch_id"])
+            runs.append(doc["uid"])
             counts.append(doc["batch_count"])
         if name == "event":
             points.append(doc["data"]["motor"])
@@ -63,6 +64,7 @@ def main() -> None:
     unsent = process_producer(settings).flush(30.0)
     report = {
         "uids": len(points),
+        "runs": runs,
         "batch_id": batch[-1] if batch else None,
         "points": points,
         "counts": counts,

@@ -105,6 +105,15 @@ class Bench(Loop):
         """The one batch, as MongoDB has it; empty if there is none yet."""
         return self.collection("plugins", "batches").find_one() or {}
 
+    def job(self, recipe: str, state: str) -> Any:
+        """A job of this recipe in this state, if there is one."""
+        query = {"recipe": recipe, "state": state}
+        return self.collection("plugins", "jobs").find_one(query)
+
+    def shown(self, key: str) -> dict[str, Any]:
+        """All about a job, over HTTP."""
+        return dict(httpx.get(f"{self.url}/api/jobs/{key}").json())
+
     def awaiting(self, count: int) -> Any:
         """What is awaited, once it is for this count."""
 
@@ -155,3 +164,49 @@ def test_a_scan_goes_by_processed_values_through_a_kill_of_the_service(bench: Be
     assert "recipe reduce" in plan.errors()
     bench.same_again()
     assert bench.collection("plugins", "jobs").count_documents({"recipe": "reduce"}) == 5
+    shown = bench.told("jobs", "show", job["key"][:16])
+    decided = {"batch_count": 1, "revision": 0, "action": "move", "point": {"motor": 3.0}}
+    assert shown["decided"].pop("suggestion")
+    assert shown["decided"] == decided
+    assert bench.shown(job["key"])["decided"]["point"] == {"motor": 3.0}
+    # A batch as a whole is processed at its end; of it no point is decided.
+    whole = bench.until(lambda: bench.job("whole", "succeeded"), "the batch's own job")
+    logs = httpx.get(f"{bench.url}/api/jobs/{whole['key']}/logs").json()
+    assert logs["stdout"] == f"{report['batch_id']} 4\n"
+    assert bench.shown(whole["key"])["decided"] is None
+
+
+def test_each_event_of_a_scan_is_a_point_until_a_job_fails(bench: Bench) -> None:
+    bench.touch("open")
+    bench.touch("fail-2")
+    bench.recommender()
+    bench.service("recorder")
+    report = bench.report(bench.plan(scan=True, delay=0, recommender=STEPS))
+    assert (report["error"], report["points"], report["counts"]) == ("", POINTS[:3], [0])
+    bench.same_again()
+    failed = bench.job("reduce", "failed")
+    shown = bench.shown(failed["key"])
+    assert shown["batch_count"] == 2
+    reason = bench.batch()["reason"]
+    assert failed["key"][:16] in reason
+    assert "exited with 1" in reason
+    assert (shown["decided"]["batch_count"], shown["decided"]["action"]) == (2, "stop")
+
+
+@pytest.mark.parametrize(
+    ("key", "said", "runs"),
+    [
+        ("processing.listed.peak", "recipe listed for run RUN failed, it did not fire", 1),
+        ("processing.reduce.width", "recipe reduce has no number width; it has peak", 1),
+    ],
+)
+def test_what_can_never_come_stops_the_scan_at_once(
+    bench: Bench, key: str, said: str, runs: int
+) -> None:
+    bench.touch("open")
+    bench.recommender()
+    recommender = {**STEPS, "dependent_keys": [key]}
+    report = bench.report(bench.plan(delay=0, recommender=recommender))
+    assert (report["error"], report["uids"]) == ("", runs)
+    reason = bench.until(lambda: bench.batch().get("outcome") and bench.batch(), "end")["reason"]
+    assert said.replace("RUN", report["runs"][0]) in reason
