@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import httpx
 import pytest
 
 from bluesky_plugins.adaptive import Result
+from bluesky_plugins.embedded.tether import tethered
 from bluesky_plugins.messaging import Producer, TopicReader, decode, make_topics
 from bluesky_plugins.processing import Trigger, TriggerMethod
 from bluesky_plugins.settings import Settings
@@ -97,7 +99,12 @@ class Bench(Loop):
     def measure(self, **start: Any) -> str:
         """A run goes over Kafka; its uid. The last value of det is 2."""
         documents = composed_run(3, **start)
-        uid = str(documents[0][1]["uid"])
+        return self.send(documents)
+
+    def send(self, documents: list[tuple[str, dict[str, Any]]]) -> str:
+        """Documents of one run go over Kafka; its uid."""
+        doc = documents[0][1]
+        uid = str(doc.get("run_start", doc["uid"]))
         producer = Producer(self.settings, client_id="run", spool=False)
         topic = self.settings.topic("documents")
         producer.deliver([(topic, uid, name, doc) for name, doc in documents], 10.0)
@@ -409,3 +416,71 @@ def test_where_the_cluster_foresees_too_long_a_wait_a_job_runs_here_at_once(
         )
     finally:
         slurm_site.command("scancel", filled.stdout.strip())
+
+
+@pytest.fixture
+def display() -> Iterator[str]:
+    """A display without a screen."""
+    program = shutil.which("Xvfb")
+    if program is None:
+        pytest.skip("no Xvfb here")
+    read, write = os.pipe()
+    server = subprocess.Popen(
+        tethered([program, "-displayfd", str(write), "-screen", "0", "800x600x24"]),
+        pass_fds=[write],
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(write)
+    try:
+        with os.fdopen(read) as number:
+            yield f":{number.readline().strip()}"
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def windows(display: str) -> str:
+    asked = "import tkinter; print(tkinter.Tk().tk.call('winfo', 'interps'))"
+    return subprocess.run(
+        [sys.executable, "-c", asked],
+        env={**os.environ, "DISPLAY": display},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    ).stdout
+
+
+def test_a_plot_begins_with_the_run_that_it_follows_and_stays_until_it_is_cancelled(
+    bench: Bench, display: str
+) -> None:
+    plot = "bluesky_plugins.processing.examples.follow_scan"
+    since = ("--since", "{start.time}")
+    ours = {
+        name: value.replace("{", "{{").replace("}", "}}")
+        for name, value in bench.environment.items()
+        if name.startswith("BLUESKY_PLUGINS_") and "PROCESSING" not in name
+    }
+    bench.recipe = {
+        "name": "follow",
+        "kind": "viewer",
+        "when": {"after": "start", "start": {"plan_name": "count"}},
+        "argv": [sys.executable, "-m", plot, "{start.uid}", "det", *since],
+        "environment": ours,
+    }
+    bench.write_recipe()
+    bench.environment["DISPLAY"] = display
+    bench.recommender()
+    documents = composed_run(3)
+    uid = str(documents[0][1]["uid"])
+    bench.send(documents[:1])
+    key = bench.job_of(uid, "running")["key"]
+    bench.until(lambda: "matplotlib" in windows(display), "window")
+    bench.send(documents[1:])
+    second = bench.measure()
+    bench.job_of(second, "running")
+    assert bench.told("jobs", "show", key)["state"] == "running"
+    for run in (uid, second):
+        bench.told("jobs", "cancel", bench.job_of(run)["key"])
+        bench.job_of(run, "cancelled")
+    bench.until(lambda: "matplotlib" not in windows(display), "closed window")

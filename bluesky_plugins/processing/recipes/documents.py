@@ -46,6 +46,11 @@ class RunDocuments:
         """Of the run."""
         return str(self.start["uid"])
 
+    @property
+    def began(self) -> float:
+        """When it began, s since the epoch."""
+        return float(self.start["time"])
+
     def with_document(self, name: str, doc: Document) -> RunDocuments:
         """The run with one more of its documents; one that came before changes nothing."""
         match name:

@@ -37,7 +37,7 @@ class Listed(Noun):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Something that is over, with all that is known of it.
+    """Something that is over, or for viewers begins, with all that is known of it.
 
     :param afters: what it counts as; a run of a batch is also a point of it.
     :param status: exit status of the run, or outcome of the batch.
@@ -52,6 +52,12 @@ class Ending:
     batch: Mapping[str, Any] | None = None
 
     @classmethod
+    def of_start(cls, run: RunDocuments, batch: Mapping[str, Any] | None = None) -> Ending:
+        """A run that begins."""
+        subject, _ = _subject_of(run)
+        return cls(frozenset({After.START}), subject, "", run, batch or _batch_of(subject))
+
+    @classmethod
     def of_run(cls, run: RunDocuments, batch: Mapping[str, Any] | None = None) -> Ending:
         """A run that has its stop document.
 
@@ -59,12 +65,9 @@ class Ending:
         """
         if run.stop is None:
             raise ValueError(f"run {run.uid} has no stop document")
-        batch_id = run.start.get("batch_id")
-        by_run = batch_id is not None and run.start.get("batch_mode", "run") == "run"
-        count = run.start.get("batch_count", 0) if by_run else None
+        subject, by_run = _subject_of(run)
         afters = {After.RUN, After.POINT} if by_run else {After.RUN}
         status = str(run.stop.get("exit_status", "success"))
-        subject = Subject(run=run.uid, batch_id=batch_id, batch_count=count)
         return cls(frozenset(afters), subject, status, run, batch or _batch_of(subject))
 
     @classmethod
@@ -86,6 +89,14 @@ class Ending:
         """A batch, with its last run."""
         subject = Subject(batch_id=str(batch["batch_id"]))
         return cls(frozenset({After.BATCH}), subject, outcome, run, batch)
+
+
+def _subject_of(run: RunDocuments) -> tuple[Subject, bool]:
+    """A run as what is processed, and whether it is a point of a batch as a whole."""
+    batch_id = run.start.get("batch_id")
+    by_run = batch_id is not None and run.start.get("batch_mode", "run") == "run"
+    count = run.start.get("batch_count", 0) if by_run else None
+    return Subject(run=run.uid, batch_id=batch_id, batch_count=count), by_run
 
 
 def _batch_of(subject: Subject) -> dict[str, Any] | None:
@@ -116,8 +127,13 @@ class Decision:
 
 
 def evaluate(recipes: Sequence[Recipe], ending: Ending) -> list[Decision]:
-    """One decision for each recipe, and one for each listed name that is no recipe's."""
+    """One decision for each recipe, and one for each listed name that is no recipe's.
+
+    At a run's start there is one for each recipe that fires then; the rest is said at its end.
+    """
     listed, faults = _listed(ending.run.start)
+    if After.START in ending.afters:
+        return [_decide(one, ending, listed) for one in recipes if one.when.after is After.START]
     decisions = [_decide(recipe, ending, listed) for recipe in recipes]
     known = {recipe.name for recipe in recipes}
     for name in listed:
@@ -187,7 +203,8 @@ def _other_occasion(recipe: Recipe, ending: Ending) -> str | None:
     if after in ending.afters:
         return None
     is_over = " and a ".join(sorted(ending.afters, reverse=True))
-    return f"fires after a {after}; this is a {is_over}"
+    at = "at the start of a run" if after is After.START else f"after a {after}"
+    return f"fires {at}; this is a {is_over}"
 
 
 def _own_result(recipe: Recipe, ending: Ending) -> str | None:
@@ -227,6 +244,8 @@ def _met(recipe: Recipe) -> str:
 
 
 def _wrong_status(recipe: Recipe, ending: Ending) -> str | None:
+    if After.START in ending.afters:
+        return None
     whole_batch = After.BATCH in ending.afters
     wanted: Iterable[str] = recipe.when.outcome if whole_batch else recipe.when.exit_status
     if ending.status in wanted:

@@ -61,6 +61,7 @@ class RecipeError(ValueError):
 class After(StrEnum):
     """What has to be over for a recipe to fire."""
 
+    START = "start"  # nothing: a viewer begins with a run, at its start document
     RUN = "run"  # a run, at its stop document
     POINT = "point"  # a point of an adaptive batch: its run, or its event
     BATCH = "batch"  # an adaptive batch as a whole
@@ -139,7 +140,7 @@ BatchOutcome = Literal["done", "stopped", "failed", "aborted", "silent", "closed
 class When(Noun):
     """When a recipe fires."""
 
-    after: After = Field(After.RUN, description="what has to be over")
+    after: After = Field(After.RUN, description="what has to be over; `start` is for viewers")
     start: dict[str, AnyCondition] | None = Field(
         None,
         description="dotted key of the start document -> what its value has to be; {} takes every "
@@ -216,6 +217,8 @@ class Recipe(Noun):
             raise ValueError("a target is named twice")
         if self.wait_s is not None and len(self.targets) == 1:
             raise ValueError("wait_s needs a second target to go on to")
+        if self.when.after is After.START and self.kind != "viewer":
+            raise ValueError("after: start is for viewers; nothing else has its data by then")
         if self.kind == "viewer" and (self.resources.time_limit_s or self.result):
             raise ValueError("a viewer has neither a time limit nor a result")
         return self

@@ -39,6 +39,8 @@ __all__ = ["Acceptance", "RunSource", "documents_of", "expected_key"]
 
 log = structlog.get_logger(__name__)
 Documents = Iterable[tuple[str, Mapping[str, Any]]]
+# A viewer of a run that began longer ago is not started, s.
+FRESH_S = 60.0
 NO_SLURM = "no target of kind slurm is set (processing.targets)"
 NO_LOCAL = "no target of kind local is set (processing.targets)"
 
@@ -155,6 +157,8 @@ class Acceptance:
     def ending(self, ending: Ending, cause: str) -> list[JobRecord]:
         """Store the jobs of the recipes that fire; those that are new."""
         now, made = self._clock(), []
+        if After.START in ending.afters and now - ending.run.began > FRESH_S:
+            return []  # nobody looks at a run that began while this service was away
         for decision in evaluate(self._recipes, ending):
             if decision.verdict is Verdict.FAULTY:
                 self._alert(alert_of(decision, now))

@@ -1,4 +1,4 @@
-"""Out of the documents as they come: what is over, and with it everything known of it.
+"""Out of the documents as they come: what begins and is over, with everything known of it.
 
 Pure. A run is remembered from its start to its stop; how far a partition may be committed is
 up to the oldest of them, so that after a restart all of its documents come again.
@@ -60,7 +60,7 @@ class Runs:
         return len(self._runs)
 
     def read(self, name: str, doc: Mapping[str, Any], place: Place) -> list[Ending | Orphan]:
-        """What is over by this document; mostly nothing.
+        """What begins or is over by this document; mostly nothing.
 
         :raises MalformedError: if the document breaks the event model.
         """
@@ -83,8 +83,7 @@ class Runs:
 
     def _read(self, name: str, doc: Mapping[str, Any], place: Place) -> list[Ending | Orphan]:
         if name == "start":
-            self._open(doc, place)
-            return []
+            return self._open(doc, place)
         uid = self._owner(name, doc)
         run = self._runs.get(uid or "")
         if run is None:
@@ -98,13 +97,14 @@ class Runs:
             return [Ending.of_run(run.documents)]
         return _points(name, doc, run.documents)
 
-    def _open(self, doc: Mapping[str, Any], place: Place) -> None:
+    def _open(self, doc: Mapping[str, Any], place: Place) -> list[Ending | Orphan]:
         uid = str(doc["uid"])
         if uid in self._runs:
-            return
+            return []
         self._runs[uid] = _Open(RunDocuments(start=doc), place)
         while len(self._runs) > self._max_open:
             self._forget(next(iter(self._runs)))
+        return [Ending.of_start(self._runs[uid].documents)]
 
     def _owner(self, name: str, doc: Mapping[str, Any]) -> str | None:
         if "run_start" in doc:

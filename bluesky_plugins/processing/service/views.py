@@ -114,7 +114,8 @@ def explain_run(
     if run is None:
         return None
     _, jobs = store.find({"run": run.uid}, limit=OF_RUN)
-    decisions = evaluate(recipes, Ending.of_run(run))
+    begun = {one.recipe: one for one in evaluate(recipes, Ending.of_start(run))}
+    decisions = [begun.get(one.recipe, one) for one in evaluate(recipes, Ending.of_run(run))]
     named = {decision.recipe for decision in decisions}
     return {
         "run": run.uid,
