@@ -19,7 +19,7 @@ from bluesky.utils import Msg
 from bluesky_plugins.adaptive import SuggestionReader
 from bluesky_plugins.plans.mailbox import Mailbox
 
-__all__ = ["SLICE", "AdaptiveTimeout", "Post", "wait_until"]
+__all__ = ["SLICE", "AdaptiveTimeout", "News", "Patience", "Plan", "Post", "wait_until"]
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -33,7 +33,64 @@ class AdaptiveTimeout(TimeoutError):  # noqa: N818 - as in asyncio, the short na
     """Nothing came in time; the text says what was awaited, how long, and what was heard."""
 
 
-class Post:
+class News:
+    """What a background thread finds out, for a plan that waits for it.
+
+    :param about: what has failed when the thread ends by an exception, as the subject of "cannot".
+    """
+
+    def __init__(self, about: str) -> None:
+        self.news = 0  # rises with all that changes
+        self.lock = threading.Condition()
+        self._about = about
+        self._failure: Exception | None = None
+        self._closed = False
+        self._wake: set[Callable[[], None]] = set()
+
+    def check(self) -> None:
+        """Raise what ended the thread, if anything did.
+
+        :raises RuntimeError: from the thread's own error.
+        """
+        if self._failure is not None:
+            raise RuntimeError(f"{self._about}: {self._failure}") from self._failure
+
+    def next_news(self, seen: int, seconds: float) -> Callable[[], Awaitable[None]]:
+        """For `wait_for`: done when there is news after `seen`, or after `seconds`."""
+
+        async def wait() -> None:
+            loop = asyncio.get_running_loop()
+            came = asyncio.Event()
+
+            def wake() -> None:
+                loop.call_soon_threadsafe(came.set)
+
+            with self.lock:
+                if self.news != seen:
+                    return
+                self._wake.add(wake)
+            try:
+                await asyncio.wait_for(came.wait(), seconds)
+            except TimeoutError:
+                pass
+            finally:
+                with self.lock:
+                    self._wake.discard(wake)
+
+        return wait
+
+    def _tell(self) -> None:
+        with self.lock:
+            self.news += 1
+            wake = list(self._wake)
+        for call in wake:
+            try:
+                call()
+            except RuntimeError:  # the RunEngine's loop is closed: nobody waits any more
+                logger.debug("nobody waits for news any more")
+
+
+class Post(News):
     """A batch's reader in its thread, and the mailbox that it fills.
 
     :param reader: opened for this batch; used and closed by the thread only.
@@ -42,31 +99,19 @@ class Post:
     """
 
     def __init__(self, reader: SuggestionReader, batch_id: str, *, history: bool = False) -> None:
+        super().__init__("suggestions cannot be read")
         self.mailbox = Mailbox(batch_id)
         self.history: list[tuple[str, Any]] = []
         self.positioned = False
-        self.news = 0  # rises with all that changes
-        self.lock = threading.Condition()
         self._reader = reader
         self._with_history = history
-        self._failure: Exception | None = None
-        self._closed = False
         self._work: Literal["none", "discard", "read"] = "none"
-        self._wake: set[Callable[[], None]] = set()
         self._thread = threading.Thread(
             target=self._run, name=f"suggestions-{batch_id[:8]}", daemon=True
         )
         self._thread.start()
 
     # -- the plan's side
-
-    def check(self) -> None:
-        """Raise what ended the thread, if anything did.
-
-        :raises RuntimeError: from the reader's own error.
-        """
-        if self._failure is not None:
-            raise RuntimeError(f"suggestions cannot be read: {self._failure}") from self._failure
 
     def ask(self, count: int, revision: int = 0) -> None:
         """From now on the answer to `count` is wanted, at `revision` or higher."""
@@ -109,30 +154,6 @@ class Post:
         self._tell()  # what an interrupted `wait_for` left behind ends now
         if self._reader.lockstep:
             self._thread.join(timeout=5 * READ)
-
-    def next_news(self, seen: int, seconds: float) -> Callable[[], Awaitable[None]]:
-        """For `wait_for`: done when there is news after `seen`, or after `seconds`."""
-
-        async def wait() -> None:
-            loop = asyncio.get_running_loop()
-            came = asyncio.Event()
-
-            def wake() -> None:
-                loop.call_soon_threadsafe(came.set)
-
-            with self.lock:
-                if self.news != seen:
-                    return
-                self._wake.add(wake)
-            try:
-                await asyncio.wait_for(came.wait(), seconds)
-            except TimeoutError:
-                pass
-            finally:
-                with self.lock:
-                    self._wake.discard(wake)
-
-        return wait
 
     # -- the thread's side
 
@@ -193,16 +214,6 @@ class Post:
                 self._work = "none"  # what comes later is read when the next one is asked for
         self._tell()
 
-    def _tell(self) -> None:
-        with self.lock:
-            self.news += 1
-            wake = list(self._wake)
-        for call in wake:
-            try:
-                call()
-            except RuntimeError:  # the RunEngine's loop is closed: nobody waits any more
-                logger.debug("nobody waits for news of suggestions")
-
 
 class Patience:
     """Counts down while the plan waits; paused and suspended time does not count.
@@ -229,7 +240,7 @@ class Patience:
 
 
 def wait_until(
-    post: Post,
+    post: News,
     found: Callable[[], T | None],
     patience: Patience,
     *,
@@ -237,9 +248,10 @@ def wait_until(
 ) -> Plan[T | None]:
     """Plan stub: wait until `found()` is not None; None when patience is over.
 
-    :param found: looks into the mailbox; called with the post's lock held.
+    :param post: tells of news.
+    :param found: looks at what came; called with the post's lock held.
     :param renewal: how many seconds from now on the deadline is at least.
-    :raises RuntimeError: if the reader has ended with an error.
+    :raises RuntimeError: if the thread has ended with an error.
     """
     while True:
         yield from bps.checkpoint()
