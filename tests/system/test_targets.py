@@ -408,10 +408,14 @@ async def test_a_requeue_does_no_second_work(site: SlurmSite, tmp_path: Path) ->
     done = site.command("scontrol", "requeue", native_id)
     assert done.returncode == 0, done.stderr
     await until(lambda: asyncio.to_thread(waits, site, native_id), "it is queued again")
-    # Slurm holds a requeued job back for two minutes; that is not what is tested.
-    site.command("scontrol", "update", f"JobId={native_id}", "StartTime=now")
     again = Path(folder_of(str(site.work_dir), job.key, 1)) / "duplicates"
-    await until(lambda: asyncio.to_thread(again.exists), "it was started again, and said so")
+
+    def started_again() -> bool:
+        # Slurm holds a requeued job back for two minutes, from some moment after it is queued.
+        site.command("scontrol", "update", f"JobId={native_id}", "StartTime=now")
+        return again.exists()
+
+    await until(lambda: asyncio.to_thread(started_again), "it was started again, and said so")
     await no_more(target, job)
 
     assert count.read_text() == "x"
