@@ -32,7 +32,7 @@ What to try next:
   bluesky-plugins jobs explain {run}
                                           why this run was processed
   bluesky-plugins jobs show {job}
-                                          where, with which words, what came back
+                                          where, with which words, what came back, what it decided
   bluesky-plugins batches show {batch_id}
                                           why each point was measured
   in `bluesky-plugins bsui`:              RE(focus_scan(camera, focus, {low:g}, {high:g}))"""
@@ -162,8 +162,9 @@ def demo_focus(target: str, as_json: bool, picture: Path | None) -> None:
         off = abs(fit.best - true)
         say(f"best focus {fit.best:.3f} mm, true {true:.3f} mm: {off:.3f} mm off")
         say(f"\nPicture: {path}")
-        last = runs.reduced[-1]
-        about = {"run": last.uid, "job": last.job[:16], "batch_id": runs.batch_id}
+        # The one that decided where the focus is.
+        run = runs.reduced[-2]
+        about = {"run": run.uid, "job": run.job[:16], "batch_id": runs.batch_id}
         say(NEXT.format(**about, low=LOW, high=HIGH))
     if as_json:
         click.echo(json.dumps(summary(runs, fit, true, path)))

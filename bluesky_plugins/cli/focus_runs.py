@@ -114,6 +114,7 @@ class WaitingFor(logging.Handler):
         """Say one."""
         text = record.getMessage()
         _, _, waiting = text.partition(" waits for ")
-        # The row below names the run.
+        # The row below names the run, and the job's own words are for those who ask for them.
         _, _, where = waiting.partition(": ")
-        self._tell(f"{INDENT}waits for {where or waiting}" if waiting else text)
+        short, _, _ = (where or waiting).partition(": ")
+        self._tell(f"{INDENT}waits for {short}" if waiting else text)

@@ -67,15 +67,20 @@ def _alone(lock: Path) -> Iterator[None]:
 
 
 def _make(folder: Path, stamp: str) -> None:
-    for left in folder.parent.glob(f".{folder.name}-*"):
-        shutil.rmtree(left)
+    _clear(folder)
     new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     _fill(new)
     (new / ".made-from").write_text(stamp)
     if folder.exists():
-        # Jobs that run still have it.
         folder.rename(new.with_name(f"{new.name}-old"))
     new.rename(folder)
+    _clear(folder)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what was made half, and what was replaced."""
+    for left in folder.parent.glob(f".{folder.name}-*"):
+        shutil.rmtree(left)
 
 
 def _fill(folder: Path) -> None:

@@ -1,9 +1,17 @@
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 
-from bluesky_plugins.iocs.camera import file_below, frame, write_frames
+from bluesky_plugins.iocs.camera import (
+    FOCUS,
+    file_below,
+    frame,
+    seen,
+    spot_width,
+    write_frames,
+)
 
 
 def test_spot_moves_with_its_two_motors():
@@ -41,3 +49,20 @@ def test_file_has_all_frames_and_no_part_is_left(tmp_path: Path):
     with h5py.File(path) as file:
         assert file["/entry/data"].shape == (3, 48, 64)
     assert [p.name for p in path.parent.iterdir()] == ["image.h5"]
+
+
+def test_spot_is_narrowest_at_the_true_focus():
+    assert spot_width(FOCUS) < min(spot_width(FOCUS - 0.1), spot_width(FOCUS + 0.1))
+
+
+def test_a_sharper_spot_has_as_much_light():
+    sharp, wide = (frame(0.0, 0.0, 0.0, width=width).astype(float) - 100 for width in (2.0, 5.0))
+    assert sharp.sum() == pytest.approx(wide.sum(), rel=0.05)
+
+
+def test_noise_is_that_of_the_photons_and_repeats_with_its_seed():
+    image = frame(0.0, 0.0, 0.0)
+    noisy = [seen(image, 1.0, np.random.default_rng(3)).astype(float) for _ in range(2)]
+    assert (noisy[0] == noisy[1]).all()
+    assert np.std((noisy[0] - image) / np.sqrt(image)) == pytest.approx(1.0, abs=0.1)
+    assert (seen(image, 0.0, np.random.default_rng(3)) == image).all()
