@@ -68,6 +68,10 @@ class MemoryJobStore:
         jobs = [job for job in self._jobs.values() if active_until(self._rules, job) > now]
         return sorted(jobs, key=lambda job: (job.accepted, job.key))
 
+    def unreadable(self) -> dict[str, str]:
+        """See `JobStore`: in memory there are none."""
+        return {}
+
     def find(
         self, query: Mapping[str, str], *, limit: int, skip: int = 0
     ) -> tuple[int, list[JobRecord]]:

@@ -137,6 +137,24 @@ def test_one_has_the_lease_until_it_runs_out(store: JobStore) -> None:
     assert store.lease("a", 119.0, 10.0)
 
 
+def test_a_job_that_another_version_wrote_keeps_no_other_from_being_read(
+    make_settings: Callable[..., Settings],
+) -> None:
+    unused = {"redis": {"url": "redis://nowhere"}, "kafka": {"bootstrap_servers": "nowhere:1"}}
+    settings = make_settings(mongo={"uri": "mongodb://nowhere"}, **unused)
+    client: Any = mongomock.MongoClient()
+    store = MongoJobStore(client, settings)
+    good, other = job(), job("other")
+    store.accept(good)
+    store.accept(other)
+    jobs = client[settings.database("plugins")]["jobs"]
+    jobs.update_one({"_id": other.key}, {"$set": {"job.flavour": "strange"}})
+    assert [one.key for one in store.active(0.0)] == [good.key]
+    assert "flavour" in store.unreadable()[other.key]
+    total, found = store.find({}, limit=10)
+    assert (total, [one.key for one in found]) == (2, [good.key])
+
+
 def test_a_job_that_can_never_be_stored_is_said_to_be(
     make_settings: Callable[..., Settings], embedded_mongo: str
 ) -> None:

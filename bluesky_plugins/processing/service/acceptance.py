@@ -182,6 +182,11 @@ class Acceptance:
         wanted = wanted_recipes(keys) if keys else self._wanted
         return decision.recipe in wanted
 
+    def unforeseen(self, ending: Ending, reason: str) -> None:
+        """Something that is over cannot be processed, for a reason that nobody foresaw."""
+        fault = Decision("", "", Verdict.FAULTY, f"cannot be processed: {reason}", ending.subject)
+        self._alert(alert_of(fault, self._clock()))
+
     def _recipe_job(self, decision: Decision, ending: Ending, now: float, **more: str) -> JobRecord:
         recipe = next(one for one in self._recipes if one.name == decision.recipe)
         files = [file.path for file in ending.run.files]

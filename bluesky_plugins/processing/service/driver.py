@@ -33,6 +33,7 @@ from bluesky_plugins.processing.jobs.events import (
 from bluesky_plugins.processing.jobs.job import JobRecord
 from bluesky_plugins.processing.jobs.keeping import active_until
 from bluesky_plugins.processing.jobs.machine import Rules, outstanding, step
+from bluesky_plugins.processing.service.aside import Aside
 from bluesky_plugins.processing.service.asker import Asker
 from bluesky_plugins.processing.service.carrier import Carrier
 from bluesky_plugins.processing.service.foreseeing import Foreseer
@@ -118,7 +119,13 @@ class Driver:
             tell=self._tell,
             said=self._asked_target,
         )
-        self.trouble: dict[str, str] = {}
+        self._aside = Aside(self._drop)
+        self._trouble: dict[str, str] = {}
+
+    @property
+    def trouble(self) -> dict[str, str]:
+        """Who does not answer, and which jobs cannot be driven -> why; from any thread."""
+        return {**self._trouble, **self._aside.trouble}
 
     @property
     def leads(self) -> bool:
@@ -208,7 +215,7 @@ class Driver:
             self._live.clear()
             return False
         self._held_until = now + self._pace.lease_s
-        if not led or self.trouble.get("the lease"):
+        if not led or self._trouble.get("the lease"):
             await self._take_up()
         return True
 
@@ -220,12 +227,15 @@ class Driver:
             self._live[job.key] = _Live(job)
         self._told("the lease", "")
         log.info("jobs taken up", jobs=len(self._live), owner=self._owner)
+        self._aside.begin(self._store.unreadable())
         for key in list(self._live):
             await self._tell(key, Recovered(time=now))
 
     async def _take_posts(self) -> None:
         for post in await self._in_thread(self._store.posts):
-            await self._take_post(post)
+            if not self._aside.has(post.key):
+                with self._aside.guard(post.key):
+                    await self._take_post(post)
 
     async def _take_post(self, post: Post) -> None:
         if post.key not in self._live:
@@ -253,12 +263,15 @@ class Driver:
                 told.append((one.key, Admitted(time=now)))
         await asyncio.gather(*(self._tell_if_free(*each) for each in told))
 
+    def _drop(self, key: str) -> None:
+        self._live.pop(key, None)
+        self._foreseer.forget(key)
+
     def _forget(self) -> None:
         now = self._clock()
         for key, live in list(self._live.items()):
             if not live.lock.locked() and active_until(self._rules, live.job) <= now:
-                del self._live[key]
-                self._foreseer.forget(key)
+                self._drop(key)
 
     # ---- a job and its next state
 
@@ -273,7 +286,10 @@ class Driver:
         if live is None:
             return
         async with live.lock:
-            job, commands = step(self._rules, live.job, event)
+            with self._aside.guard(key):
+                job, commands = step(self._rules, live.job, event)
+            if self._live.get(key) is not live:
+                return
             if job.revision > live.job.revision and not await self._stored(live, job, applied):
                 return
             live.job = job
@@ -291,6 +307,7 @@ class Driver:
                 continue
             except UnstorableError as error:
                 log.error("a job cannot be stored", key=job.key, reason=str(error))
+                self._aside.put(job.key, f"it cannot be stored: {error}")
                 return False
             if not ours:
                 self._told("the lease", f"job {job.key} was written by somebody else")
@@ -317,10 +334,11 @@ class Driver:
             self._asker.search(job.key, *search)
             self._wake.set()
             return
-        event = await self._carrier.carry_out(job, command)
-        if event is not None:
-            await self._tell(job.key, event)
-            self._wake.set()
+        with self._aside.guard(job.key):
+            event = await self._carrier.carry_out(job, command)
+            if event is not None:
+                await self._tell(job.key, event)
+                self._wake.set()
 
     # ---- targets
 
@@ -344,7 +362,10 @@ class Driver:
 
     async def _deliver(self, due: list[_Live]) -> None:
         sent = [(live, live.job, live.publish) for live in due]
-        letters = [self._postman.letter(job, publish=publish) for _, job, publish in sent]
+        letters = []
+        for _, job, publish in sent:
+            with self._aside.guard(job.key):
+                letters.append(self._postman.letter(job, publish=publish))
         why = await self._in_thread(self._postman.deliver, letters)
         self._told("the broker", why or "")
         if why is not None:
@@ -363,12 +384,12 @@ class Driver:
         self._wake.set()
 
     def _told(self, who: str, reason: str) -> None:
-        if reason and self.trouble.get(who) != reason:
+        if reason and self._trouble.get(who) != reason:
             log.warning("does not answer", who=who, reason=reason)
         if reason:
-            self.trouble[who] = reason
+            self._trouble[who] = reason
         else:
-            self.trouble.pop(who, None)
+            self._trouble.pop(who, None)
 
     async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.wrap_future(self._threads.submit(work, *arguments))

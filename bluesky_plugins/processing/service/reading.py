@@ -17,6 +17,7 @@ from bluesky_plugins.messaging import (
     Consumer,
     DecodingError,
     Message,
+    MessagingError,
     NotDelivered,
     Undeliverable,
     dead_letter,
@@ -141,10 +142,19 @@ class Reader:
 
     def _accept(self) -> None:
         while self._over:
-            ending, place = self._over[0]
+            self._end(*self._over[0])
+            self._over.popleft()
+
+    def _end(self, ending: Ending, place: Place) -> None:
+        """Make its jobs. What cannot be processed at all keeps nothing else from it."""
+        try:
             if self._acceptance.ending(ending, str(place)):
                 self._taken()
-            self._over.popleft()
+        except (StoreDownError, MessagingError):
+            raise
+        except Exception as error:
+            log.exception("it cannot be processed", about=ending.subject.uid)
+            self._acceptance.unforeseen(ending, f"{type(error).__name__}: {error}")
 
     # ---- messages
 
@@ -166,6 +176,11 @@ class Reader:
             # Of documents the recorder tells.
             if short == "jobs":
                 self._bury(message, str(error))
+        except (StoreDownError, MessagingError):
+            raise
+        except Exception as error:
+            log.exception("a message is set aside", place=str(place))
+            self._bury(message, f"{type(error).__name__}: {error}")
 
     def _handle(self, short: str, name: str, doc: dict[str, Any], place: Place) -> None:
         if short == "jobs":
@@ -218,8 +233,8 @@ class Reader:
         if ending is None:
             about = later.run or (later.batch or {}).get("batch_id")
             log.warning("not recorded in time: not processed", about=about)
-        elif self._acceptance.ending(ending, str(later.place)):
-            self._taken()
+        else:
+            self._end(ending, later.place)
         self._later.remove(later)
 
     def _stored_ending(self, later: _Later) -> Ending | None:

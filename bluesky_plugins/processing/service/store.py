@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+import structlog
 from bson.errors import InvalidDocument
+from pydantic import ValidationError
 from pymongo import ASCENDING, DESCENDING, MongoClient
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError, PyMongoError
@@ -24,6 +26,7 @@ from bluesky_plugins.settings import Settings
 
 __all__ = ["JobStore", "MongoJobStore", "StoreDownError", "UnstorableError"]
 
+log = structlog.get_logger(__name__)
 LEASE = "processing"
 # Of the requests that were carried out, for those that come again.
 APPLIED = 50
@@ -74,7 +77,14 @@ class JobStore(Protocol):
         ...
 
     def active(self, now: float) -> list[JobRecord]:
-        """The jobs that somebody has to care for, in the order of their acceptance."""
+        """The jobs that somebody has to care for, in the order of their acceptance.
+
+        Those that cannot be read are left out; see `unreadable`.
+        """
+        ...
+
+    def unreadable(self) -> dict[str, str]:
+        """Of the jobs that were last asked for as active: who cannot be read -> why."""
         ...
 
     def find(
@@ -157,6 +167,7 @@ class MongoJobStore:
         self._jobs: Collection[Record] = database["jobs"]
         self._posts: Collection[Record] = database["job_posts"]
         self._leases: Collection[Record] = database["leases"]
+        self._unreadable: dict[str, str] = {}
 
     @classmethod
     def from_settings(
@@ -225,9 +236,13 @@ class MongoJobStore:
     def active(self, now: float) -> list[JobRecord]:
         """See `JobStore`."""
         with _answers():
-            found = self._jobs.find({"active_until": {"$gt": now}}, {"job": 1})
-            jobs = [_job(record) for record in found]
+            found = list(self._jobs.find({"active_until": {"$gt": now}}, {"job": 1}))
+        jobs, self._unreadable = _readable(found)
         return sorted(jobs, key=lambda job: (job.accepted, job.key))
+
+    def unreadable(self) -> dict[str, str]:
+        """See `JobStore`."""
+        return dict(self._unreadable)
 
     def find(
         self, query: Mapping[str, str], *, limit: int, skip: int = 0
@@ -237,7 +252,11 @@ class MongoJobStore:
             total = self._jobs.count_documents(dict(query))
             cursor = self._jobs.find(dict(query), {"job": 1})
             page = cursor.sort([("accepted", DESCENDING), ("_id", ASCENDING)])
-            return total, [_job(record) for record in page.skip(skip).limit(limit)]
+            found = list(page.skip(skip).limit(limit))
+        jobs, unreadable = _readable(found)
+        for key, reason in unreadable.items():
+            log.error("a job cannot be read", key=key, reason=reason)
+        return total, jobs
 
     def post(self, post: Post) -> bool:
         """See `JobStore`."""
@@ -286,3 +305,14 @@ class MongoJobStore:
 
 def _job(record: Record) -> JobRecord:
     return JobRecord.model_validate(record["job"])
+
+
+def _readable(records: Sequence[Record]) -> tuple[list[JobRecord], dict[str, str]]:
+    """The jobs, and of those that another version wrote: key -> what is wrong with them."""
+    jobs, wrong = [], {}
+    for record in records:
+        try:
+            jobs.append(_job(record))
+        except (ValidationError, KeyError) as error:
+            wrong[str(record["_id"])] = str(error)[:500]
+    return jobs, wrong

@@ -14,7 +14,12 @@ import pytest
 
 from bluesky_plugins.messaging import NotDelivered
 from bluesky_plugins.processing import JobRecord, JobState, Rules, accept
+from bluesky_plugins.processing.jobs.attempts import Step
+from bluesky_plugins.processing.jobs.events import Event
 from bluesky_plugins.processing.jobs.job import Subject
+from bluesky_plugins.processing.jobs.machine import step
+from bluesky_plugins.processing.model import Submission
+from bluesky_plugins.processing.service import driver as driving
 from bluesky_plugins.processing.service.driver import Driver, Pace
 from bluesky_plugins.processing.service.postman import Postman
 from bluesky_plugins.processing.service.requests import Post, PostKind
@@ -324,5 +329,68 @@ def test_killed_at_any_moment_there_is_one_start_and_one_result(seed: int) -> No
         assert sorted(world.slurm.starts) == sorted((key, 1) for key in keys)
         assert len(set(world.mail.uids("analysis", "start"))) == 4
         assert len(set(world.mail.uids("adaptive", "result"))) == 4
+
+    run(test)
+
+
+def test_a_job_that_cannot_be_driven_is_set_aside_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test() -> None:
+        world = World()
+        poison, good = world.accept("poison"), world.accept("good")
+        submit = world.slurm.submit
+
+        async def breaks(submission: Submission) -> str:
+            if submission.key == poison:
+                raise ZeroDivisionError("nobody foresaw this")
+            return await submit(submission)
+
+        monkeypatch.setattr(world.slurm, "submit", breaks)
+        async with world.driven(lease_s=60.0) as driver:
+            await world.settled(good)
+            await world.until(lambda: f"job {poison[:12]}" in driver.trouble, "trouble")
+            later = world.accept("later")
+            driver.wake()
+            await world.settled(later)
+            reason = driver.trouble[f"job {poison[:12]}"]
+            assert reason == "ZeroDivisionError: nobody foresaw this"
+        monkeypatch.setattr(world.slurm, "submit", submit)
+        async with world.driven(lease_s=60.0) as driver:
+            await world.settled(poison)
+            assert driver.trouble == {}
+
+    run(test)
+
+
+def test_a_job_whose_next_step_raises_is_set_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        world = World()
+        poison, good = world.accept("poison"), world.accept("good")
+
+        def breaks(rules: Rules, job: JobRecord, event: Event) -> Step:
+            if job.key == poison:
+                raise ValueError("a bug")
+            return step(rules, job, event)
+
+        monkeypatch.setattr(driving, "step", breaks)
+        async with world.driven(lease_s=60.0) as driver:
+            await world.settled(good)
+            await world.until(lambda: driver.trouble, "trouble")
+            assert driver.trouble == {f"job {poison[:12]}": "ValueError: a bug"}
+            assert [job.key for job in driver.jobs if job.key == poison] == []
+
+    run(test)
+
+
+def test_a_job_that_another_version_wrote_is_told_of_and_left_alone() -> None:
+    async def test() -> None:
+        world = World()
+        world.store.unreadable = lambda: {"ab" * 32: "an unknown field"}  # type: ignore[method-assign]
+        good = world.accept("good")
+        async with world.driven(lease_s=60.0) as driver:
+            await world.settled(good)
+            reason = driver.trouble["job abababababab"]
+            assert reason == "it cannot be read: an unknown field"
 
     run(test)
