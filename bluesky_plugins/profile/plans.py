@@ -7,7 +7,7 @@ from typing import Any
 import bluesky.plan_stubs as bps
 import bluesky.plans as bp
 
-from bluesky_plugins.plans import adaptive_plan, adaptive_scan, focus_scan
+from bluesky_plugins.plans import adaptive_plan, adaptive_scan, focus_scan, trigger_and_wait
 
 __all__ = ["PLAN_NAMES", "usual_plans"]
 
@@ -38,5 +38,6 @@ def usual_plans() -> dict[str, Any]:
         "adaptive_plan": adaptive_plan,
         "adaptive_scan": adaptive_scan,
         "focus_scan": focus_scan,
+        "trigger_and_wait": trigger_and_wait,
     }
     return {**plans, **stubs, **ours, "bp": bp, "bps": bps}

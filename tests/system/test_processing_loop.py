@@ -11,8 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
+from bluesky import RunEngine
 
 from bluesky_plugins.messaging import make_topics
+from bluesky_plugins.plans import JobFailed, trigger_and_wait
+from bluesky_plugins.processing import Trigger, TriggerMethod
 from bluesky_plugins.settings import Settings
 from tests.system.conftest import Loop, Process
 
@@ -123,6 +126,12 @@ class Bench(Loop):
 
         return self.until(found, f"count {count} that is awaited")
 
+    def over(self, batch_id: str) -> dict[str, Any]:
+        """A batch, when it has ended."""
+        batches = self.collection("plugins", "batches")
+        query = {"batch_id": batch_id, "outcome": {"$ne": None}}
+        return dict(self.until(lambda: batches.find_one(query), "the batch's end"))
+
     def same_again(self) -> None:
         """The batch is over and comes out as it did."""
         self.until(lambda: self.batch().get("state") == "ended", "the batch's end")
@@ -193,20 +202,32 @@ def test_each_event_of_a_scan_is_a_point_until_a_job_fails(bench: Bench) -> None
     assert (shown["decided"]["batch_count"], shown["decided"]["action"]) == (2, "stop")
 
 
-@pytest.mark.parametrize(
-    ("key", "said", "runs"),
-    [
-        ("processing.listed.peak", "recipe listed for run RUN failed, it did not fire", 1),
-        ("processing.reduce.width", "recipe reduce has no number width; it has peak", 1),
-    ],
-)
-def test_what_can_never_come_stops_the_scan_at_once(
-    bench: Bench, key: str, said: str, runs: int
-) -> None:
-    bench.touch("open")
+def test_what_never_comes_stops_the_scan_and_is_said(bench: Bench) -> None:
+    bench.environment["BLUESKY_PLUGINS_ADAPTIVE__PROCESSING_WAIT_SECONDS"] = "4"
     bench.recommender()
-    recommender = {**STEPS, "dependent_keys": [key]}
-    report = bench.report(bench.plan(delay=0, recommender=recommender))
-    assert (report["error"], report["uids"]) == ("", runs)
-    reason = bench.until(lambda: bench.batch().get("outcome") and bench.batch(), "end")["reason"]
-    assert said.replace("RUN", report["runs"][0]) in reason
+    for key, said in (
+        ("processing.listed.peak", "recipe listed for run {} failed, it did not fire"),
+        ("processing.reduce.width", "recipe reduce has no number width; it has peak"),
+        ("processing.reduce.peak", "no result of recipe reduce for run {} after 4 s"),
+    ):
+        report = bench.report(bench.plan(delay=0, recommender={**STEPS, "dependent_keys": [key]}))
+        (run,) = report["runs"]
+        assert report["error"] == ""
+        batch = bench.over(report["batch_id"])
+        assert said.format(run) in batch["reason"]
+
+
+def test_a_plan_waits_for_a_job_of_its_own(bench: Bench) -> None:
+    bench.recommender()
+    engine = RunEngine({}, context_managers=[])
+    here = Trigger(TriggerMethod.LOCAL_BASH_SCRIPT, settings=bench.settings)
+    jobs = []
+
+    def plan() -> Any:
+        jobs.append((yield from trigger_and_wait(["/bin/echo", "a  b"], trigger=here)))
+        yield from trigger_and_wait(["/bin/false"], trigger=here)
+
+    with pytest.raises(JobFailed, match="failed: exited with 1"):
+        engine(plan())
+    assert jobs[0].state == "succeeded"
+    assert jobs[0].logs()[0] == "a  b\n"
