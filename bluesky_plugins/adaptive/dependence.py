@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from bluesky_plugins.adaptive.model import BatchMode
-from bluesky_plugins.processing import After, Processor
+from typing import Protocol
 
-__all__ = ["Dependence"]
+from bluesky_plugins.adaptive.model import BatchMode
+from bluesky_plugins.processing import After, Recipe
+
+__all__ = ["Dependence", "Processing"]
+
+
+class Processing(Protocol):
+    """What is asked of processing: a `Processor`."""
+
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """The recipes that there are."""
+        ...
+
+    def progress(self, run: str, batch_count: int, recipe: str) -> str | None:
+        """Where the job of a recipe for a run is; None if that is not known here."""
+        ...
 
 
 class Dependence:
@@ -14,7 +29,7 @@ class Dependence:
     :param processor: None where nothing is processed.
     """
 
-    def __init__(self, processor: Processor | None) -> None:
+    def __init__(self, processor: Processing | None) -> None:
         self._processor = processor
 
     def unknown(self, key: str, mode: BatchMode) -> str | None:

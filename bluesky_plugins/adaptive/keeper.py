@@ -82,7 +82,8 @@ class Limits:
 
     compute: float = 600.0
     waiting_every: float = 1.0
-    waiting_for: float = 30.0
+    waiting_for: float = 60.0
+    renew_every: float = 5.0
     linger: float = 60.0
     suggestions: int = 100_000
     ended: int = 10_000
@@ -103,6 +104,7 @@ class OpenBatch:
     computing: Compute | None = None
     computing_since: float = 0.0
     waiting_sent: float = 0.0
+    waiting_told: str = ""
     ended_since: float | None = None
 
     @property
@@ -302,8 +304,8 @@ class Keeper:
                 self._compute(batch, command)
             case Publish(suggestion):
                 stands = (suggestion.batch_count, suggestion.revision) in batch.state.stands
-                made = suggestion if stands else replace_time(suggestion, self._wall())
-                doc = made.model_dump(mode="json")
+                doc = suggestion.model_dump(mode="json")
+                doc = doc if stands else {**doc, "time": self._wall()}
                 self._hands.send("suggestions", batch.batch_id, "suggestion", doc)
             case Close(ended):
                 doc = ended.model_dump(mode="json")
@@ -313,7 +315,9 @@ class Keeper:
                 self._hands.send("adaptive", batch.batch_id, "command", doc)
             case Wait():
                 until = self._wall() + self._limits.waiting_for
-                self._tell_to_wait(batch, lambda: awaiting(command, self._progress, until))
+                waiting = awaiting(command, self._progress, until)
+                changed = waiting.reason != batch.waiting_told
+                self._tell_to_wait(batch, waiting, 0.0 if changed else self._limits.renew_every)
             case _:
                 assert_never(command)
 
@@ -348,14 +352,13 @@ class Keeper:
             self.replied(batch, compute.count, compute.revision, reply)
         else:
             until = now + self._limits.waiting_for
-            self._tell_to_wait(batch, lambda: computing(compute, until))
+            self._tell_to_wait(batch, computing(compute, until), self._limits.waiting_every)
 
-    def _tell_to_wait(self, batch: OpenBatch, waiting: Callable[[], Waiting]) -> None:
+    def _tell_to_wait(self, batch: OpenBatch, waiting: Waiting, every: float) -> None:
         clock = self._clock()
-        if clock - batch.waiting_sent >= self._limits.waiting_every:
-            batch.waiting_sent = clock
-            doc = waiting().model_dump()
-            self._hands.send("suggestions", batch.batch_id, "waiting", doc)
+        if clock - batch.waiting_sent >= every:
+            batch.waiting_sent, batch.waiting_told = clock, waiting.reason
+            self._hands.send("suggestions", batch.batch_id, "waiting", waiting.model_dump())
 
     # ---- suggestions
 
@@ -393,8 +396,3 @@ class Keeper:
         self.batches.pop(batch.batch_id, None)
         self._dirty.pop(batch.batch_id, None)
         self._intake.forget(batch.batch_id)
-
-
-def replace_time(suggestion: Suggestion, now: float) -> Suggestion:
-    """The suggestion with the time of its publication, seconds since the epoch."""
-    return suggestion.model_copy(update={"time": now})

@@ -154,7 +154,7 @@ def bench(make_settings: Callable[..., Settings], tmp_path: Path) -> Iterator[Be
 def test_a_scan_goes_by_processed_values_through_a_kill_of_the_service(bench: Bench) -> None:
     recommender = bench.recommender()
     bench.service("recorder")
-    plan = bench.plan(delay=0, recommender=STEPS, timeout=30.0)
+    plan = bench.plan(delay=0, recommender=STEPS, timeout=90.0)
     bench.touch("open-0")
     plan.line("run 1 ")
     awaiting = bench.awaiting(1)

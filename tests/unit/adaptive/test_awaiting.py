@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 
 from bluesky_plugins.adaptive import Action
+from bluesky_plugins.adaptive.dependence import Dependence
 from bluesky_plugins.adaptive.model import BatchMode, Suggestion
 from bluesky_plugins.adaptive.registry import Registry
+from bluesky_plugins.adaptive.renewing import awaiting
 from bluesky_plugins.adaptive.state import Wait, story
+from bluesky_plugins.processing import Recipe
 from bluesky_plugins.testing.batches import (
     Bench,
     batch_event,
@@ -250,3 +253,51 @@ def test_a_value_that_will_never_be_there_stops_the_batch_at_its_first_count(
     bench, _ = listing(key, unknown=unknown)
     reason = stopped(bench.feed(*run(0, row(2.0))))
     assert reason == f"dependent key {key}: {said}"
+
+
+def test_the_plan_is_told_the_run_the_recipes_and_where_their_jobs_are() -> None:
+    bench, _ = listing(PEAK, "processing.cut.peak")
+    bench.feed(*run(0, row(2.0)))
+    bench.tick(now=101.0)
+
+    def progress(run: str, count: int, recipe: str) -> str | None:
+        return f"job of {run} at {count}" if recipe == "fit" else None
+
+    waiting = awaiting(bench.waits[0], progress, until=130.0)
+    assert (waiting.batch_id, waiting.batch_count, waiting.until) == ("b0", 0, 130.0)
+    assert waiting.reason == (
+        "results of processing for run run0: recipe fit, job of run0 at 0; recipe cut"
+    )
+
+
+POINTS_ONLY = {"after": "point", "start": {}}
+
+
+@pytest.mark.parametrize(
+    ("when", "key", "mode", "said"),
+    [
+        ({}, PEAK, "run", None),
+        (POINTS_ONLY, PEAK, "run", None),
+        (POINTS_ONLY, PEAK, "event", None),
+        ({}, PEAK, "event", "fires after a run, and a point here is an event"),
+        ({"after": "batch", "start": {}}, PEAK, "run", "fires after a batch"),
+        ({}, "processing.fit.width", "run", "has no number width; it has peak"),
+        ({}, "processing.fti.peak", "run", "there is no recipe fti"),
+    ],
+)
+def test_the_service_knows_which_values_its_recipes_can_bring(
+    when: dict[str, Any], key: str, mode: str, said: str | None
+) -> None:
+    recipe = Recipe.model_validate(
+        {"name": "fit", "when": when, "argv": ["/bin/fit"], "result": {"numbers": ["peak"]}}
+    )
+
+    class Processing:
+        recipes = (recipe,)
+
+    found = Dependence(Processing()).unknown(key, BatchMode(mode))
+    assert (found is None) if said is None else (found is not None and said in found)
+
+
+def test_a_service_without_processing_says_so() -> None:
+    assert Dependence(None).unknown(PEAK, BatchMode.RUN) == f"{PEAK}: this service does not process"

@@ -114,6 +114,18 @@ def test_a_batch_without_news_is_silent(client: httpx.Client) -> None:
     assert client.get("/api/batches/b").json()["state"] == "silent"
 
 
+def test_a_batch_that_awaits_processing_is_not_silent(
+    client: httpx.Client, store: BatchStore
+) -> None:
+    awaiting = {"batch_count": 3, "run": "r", "recipes": ["fit"], "since": 0.0}
+    waits = {"batch_id": "w", "state": "open", "entries": 1, "last_time": 0.0, "story": []}
+    store.write_batches([{**waits, "awaiting": awaiting}])
+    assert client.get("/api/batches", params={"state": "silent"}).json()["total"] == 1
+    (found,) = client.get("/api/batches", params={"state": "open"}).json()["batches"]
+    assert (found["batch_id"], found["awaiting"]) == ("w", awaiting)
+    assert client.get("/api/batches/w").json()["state"] == "open"
+
+
 def test_what_is_not_finite_is_shown_as_text(client: httpx.Client) -> None:
     assert client.get("/api/batches/b").json()["suggestions"][0]["point"] == {"x": "NaN"}
 

@@ -244,3 +244,8 @@ def test_as_many_answers_as_runs_of_the_batch(runs: list[tuple[int, int, bool]])
         run_of(callback, [1.0] * rows, batch_count=count, exit_status=status)
     expected = 1 + sum(success or count > 5 for count, _, success in runs)
     assert len(contents(answers)) == expected
+
+
+def test_a_processed_value_needs_the_service_and_that_is_said_at_once() -> None:
+    with pytest.raises(ValueError, match=r"processing\.fit\.peak needs the recommender service"):
+        recommender_factory(StepRecommender(1.5), ["motor"], ["det", "processing.fit.peak"])
