@@ -119,6 +119,9 @@ def test_old_routes_run_the_old_plan(door: Door) -> None:
         ("adaptive_plan", {"dets": ["det"], "first_point": {"motor": 0}, "on_timeout": "wait"}),
         ("adaptive_plan", {"dets": ["det"], "first_point": {"motor": 0}, "bounds": {"det": [0]}}),
         ("adaptive_scan", {"dets": ["nothing"], "first_point": {"motor": 0}}),
+        ("focus_scan", {"camera": "det", "motor": "focus", "low": -8, "high": 8}),
+        ("focus_scan", {"camera": "camera", "motor": "det", "low": -8, "high": 8}),
+        ("focus_scan", {"camera": "camera", "motor": "focus", "low": -8, "high": 8, "points": 2}),
         ("count", {"detectors": ["nothing"]}),
         ("count", {"detectors": ["motor"]}),
         ("scan", {"detectors": ["det"], "args": ["det", 0, 1], "num": 2}),
@@ -131,6 +134,11 @@ def test_unknown_names_and_wrong_kinds_are_refused_at_submission(
 ) -> None:
     args = [kwargs.pop("detectors"), *kwargs.pop("args")] if "args" in kwargs else []
     assert not door.add(name, *args, **kwargs)["success"]
+
+
+def test_focus_scan_is_taken_with_names(door: Door) -> None:
+    assert door.add("focus_scan", "camera", "focus", -8, 8, target="local")["success"]
+    door.post("/api/queue/clear")
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", '"3"', "null"])
