@@ -10,7 +10,7 @@ bp_image compute-libraries "Slurm and sshd" \
     GPL-2.0-or-later
 bp_from bluesky-base image_builders/focus.lock
 bp_apt slurmctld slurmd slurm-client munge openssh-server openssh-client
-bp_python image_builders/focus.lock /opt/focus
+bp_focus_libraries
 # The packages' own keys, users' folders and services are of no use: everything runs as one user.
 bp_shell <<'EOS'
 usermod --login beamline --home /home/beamline --move-home --password '*' bluesky
@@ -24,13 +24,9 @@ bp_commit --user beamline --workingdir /home/beamline
 
 bp_image compute "Compute" \
     "A Slurm of one node, and sshd on port 60622 for the user beamline; start-slurm, start-sshd" GPL-2.0-or-later
-bp_from compute-libraries pods/compute bluesky_plugins/processing/examples/reduce_focus.py
+bp_from compute-libraries pods/compute "${bp_focus_sources[@]}"
 bp_copy pods/compute/slurm.conf pods/compute/sshd_config /etc/compute/
-bp_copy bluesky_plugins/processing/examples/reduce_focus.py /opt/focus/lib/reduce_focus.py
-bp_file /opt/focus/bin/reduce-focus 0755 <<'PROGRAM'
-#!/bin/sh
-exec /opt/focus/bin/python -I /opt/focus/lib/reduce_focus.py "$@"
-PROGRAM
+bp_focus
 bp_program start-slurm <<'PROGRAM'
 #!/usr/bin/env bash
 # start-slurm [FILE=/etc/compute/slurm.conf] : munged, slurmctld and slurmd of a cluster that is this container.

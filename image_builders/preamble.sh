@@ -315,6 +315,19 @@ bp_python() {
     ' sh "${2:-/opt/venv}"
 }
 
+# The program of the focus example with its own environment, /opt/focus: bp_focus_libraries, and in an image on
+# top of it bp_focus, since libraries change seldom. Inputs: image_builders/focus.lock; "${bp_focus_sources[@]}".
+# shellcheck disable=SC2034 # for the scripts
+bp_focus_sources=(bluesky_plugins/processing/examples/reduce_focus.py)
+bp_focus_libraries() { bp_python image_builders/focus.lock /opt/focus; }
+bp_focus() {
+    bp_copy "${bp_focus_sources[@]}" /opt/focus/lib/
+    bp_file /opt/focus/bin/reduce-focus 0755 <<'PROGRAM'
+#!/bin/sh
+exec /opt/focus/bin/python -I /opt/focus/lib/reduce_focus.py "$@"
+PROGRAM
+}
+
 # A venv of the tools that the builds need (setuptools, jgo), outside of the image; kept on the host.
 bp_tools() {
     [ "$bp_cached" = no ] || return 0

@@ -43,6 +43,7 @@ declare -A BP_CONFIG_MAPS=(
     [databroker-nginx-configuration]="databroker/nginx.conf"
     [databroker-pages]="databroker/index.html"
     [recommender-nginx-configuration]="recommender/nginx.conf"
+    [recommender-recipes]="recommender/recipes.yaml"
     [compute-configuration]="compute/slurm.conf compute/sshd_config"
 )
 

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-PODS = ("acquisition", "databroker", "recommender")
+PODS = ("acquisition", "databroker", "recommender", "compute")
 DEADLINE = 60.0
 QUEUE, DATABROKER, RECOMMENDER = (f"http://127.0.0.1:{port}" for port in (60610, 60640, 60620))
 
@@ -128,6 +128,8 @@ class Beamline:
     def __init__(self, podman: Podman) -> None:
         self.podman = podman
         self.folder = podman.folder
+        # What jobs in the compute pod see of this machine.
+        self.data = podman.folder / "data"
 
     # -- as a person --------------------------------------------------------------------------
 
@@ -136,12 +138,22 @@ class Beamline:
         return self.podman.script(f"launchers/{name}", *arguments, **how)
 
     def start(self) -> None:
-        """All three pods, ready."""
-        for name in ("start_core_pods.sh", "start_adaptive_server.sh"):
-            done = self.launcher(name)
+        """All pods, ready."""
+        self.data.mkdir(mode=0o755, parents=True, exist_ok=True)
+        for name, *arguments in self.starts:
+            done = self.launcher(name, *arguments)
             assert done.returncode == 0, (
                 f"{name}: {done.stdout}{done.stderr}\n{self.podman.story()}"
             )
+
+    @property
+    def starts(self) -> list[list[str]]:
+        """The launchers that start them, with their arguments."""
+        return [
+            ["start_core_pods.sh"],
+            ["start_adaptive_server.sh"],
+            ["start_compute_pod.sh", "--data", str(self.data)],
+        ]
 
     def bsui(self, *lines: str, timeout: float = 180) -> str:
         """What a headless bsui prints for these lines."""

@@ -19,8 +19,8 @@ from tests.pods.beamline import ROOT, Podman, until
 pytestmark = [pytest.mark.pods, pytest.mark.timeout(120, func_only=True)]
 
 IMAGES = (
-    "bluesky-base", "bluesky", "caproto", "databroker-server", "jupyter", "kafka", "mongo",
-    "nginx", "redis", "typhos",
+    "bluesky-base", "bluesky", "caproto", "compute", "databroker-server", "jupyter", "kafka",
+    "mongo", "nginx", "redis", "typhos",
 )  # fmt: skip
 # Image -> the lock files that its /opt/venv is made from.
 LOCKS = {
@@ -119,7 +119,8 @@ def test_image_runs_as_an_ordinary_user_below_catatonit(
     inspected: dict[str, Any], name: str
 ) -> None:
     config = inspected[name]["Config"]
-    assert (config["User"], config["Entrypoint"]) == ("bluesky", ["catatonit", "--"])
+    user = "beamline" if name == "compute" else "bluesky"
+    assert (config["User"], config["Entrypoint"]) == (user, ["catatonit", "--"])
 
 
 @pytest.mark.parametrize("name", IMAGES)
@@ -152,6 +153,23 @@ def test_environment_of_an_image_is_what_its_locks_name(podman: Podman, name: st
     there.pop("bluesky-plugins", None)
     assert there
     assert set(there.items()) - pins(*LOCKS[name]) == set()
+
+
+@pytest.mark.parametrize("name", ["bluesky", "compute"])
+def test_program_of_a_job_has_an_environment_of_its_own(podman: Podman, name: str) -> None:
+    listing = (
+        "import importlib.metadata as m, subprocess;"
+        "print(*(f'{d.name.lower()}=={d.version}' for d in m.distributions()));"
+        "subprocess.run(['/opt/focus/bin/reduce-focus', '--help'], check=True,"
+        " stdout=subprocess.DEVNULL)"
+    )
+    said = podman(
+        "run", "--rm", "--network", "none", f"localhost/{name}",
+        "/opt/focus/bin/python", "-I", "-c", listing,
+    )  # fmt: skip
+    there = {tuple(one.split("==")) for one in said.split()}
+    assert {name for name, _ in there} == {name for name, _ in pins("focus")}
+    assert there - pins("focus") == set()
 
 
 # -- building -----------------------------------------------------------------------------------
@@ -282,6 +300,11 @@ def test_redis_without_a_password_says_where_to_put_it(run: Any, tmp_path: Path)
     (tmp_path / "secrets" / "redis_password").unlink()
     box = run("redis")
     until(lambda: "/run/bluesky-plugins/secrets/redis_password" in box.told(), "reason of Redis")
+
+
+def test_sshd_without_keys_says_where_to_put_them(run: Any) -> None:
+    box = run("compute", command=("start-sshd",))
+    until(lambda: "/run/bluesky-plugins/secrets/ssh_host" in box.told(), "reason of sshd")
 
 
 def test_nginx_serves_as_an_ordinary_user(run: Any) -> None:

@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.pods, pytest.mark.timeout(240, func_only=True)]
 
 def test_start_while_they_run_leaves_them_as_they_are(beamline: Beamline) -> None:
     before = beamline.podman("ps", "--format", "{{.Names}} {{.ID}}")
-    for name in ("start_core_pods.sh", "start_adaptive_server.sh"):
-        done = beamline.launcher(name)
+    for name, *arguments in beamline.starts:
+        done = beamline.launcher(name, *arguments)
         assert done.returncode == 0, done.stderr
         assert "runs already" in done.stderr
     assert beamline.podman("ps", "--format", "{{.Names}} {{.ID}}") == before
@@ -35,6 +35,7 @@ def test_start_while_they_run_leaves_them_as_they_are(beamline: Beamline) -> Non
         ("start_core_pods.sh", ["--nothing"]),
         ("start_core_pods.sh", ["--timeout", "soon"]),
         ("start_adaptive_server.sh", ["--timeout", "0"]),
+        ("start_compute_pod.sh", ["--data", "/not/a/folder"]),
         ("stop_pods.sh", ["--all"]),
         ("launch_bluesky_headless.sh", ["nothing"]),
     ],

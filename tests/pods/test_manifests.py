@@ -13,13 +13,14 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from bluesky_plugins.settings import load_settings
+from bluesky_plugins.settings import SlurmTargetSettings, load_settings
 
 pytestmark = pytest.mark.pods
 
 ROOT = Path(__file__).parents[2]
 PODS = ROOT / "pods"
-NAMES = ("acquisition", "databroker", "recommender")
+NAMES = ("acquisition", "databroker", "recommender", "compute")
+WITH_NGINX = ("acquisition", "databroker", "recommender")
 # `options` of patches, which turn a Pod into a Deployment, came with Kustomize 4.2.
 OLDEST_KUBECTL = (1, 22)
 
@@ -113,7 +114,7 @@ def test_every_listed_port_is_one_of_this_machine_alone(name: str) -> None:
         assert port["hostPort"] == port["containerPort"]
 
 
-def test_only_kafka_and_nginx_have_host_ports() -> None:
+def test_only_kafka_nginx_and_sshd_have_host_ports() -> None:
     ports = {
         name: [port["hostPort"] for port in container["ports"]]
         for name, container in CONTAINERS.items()
@@ -124,6 +125,7 @@ def test_only_kafka_and_nginx_have_host_ports() -> None:
         "acquisition-nginx": [60610],
         "databroker-nginx": [60640],
         "recommender-nginx": [60620],
+        "compute-sshd": [60622],
     }
 
 
@@ -153,7 +155,7 @@ def test_every_volume_is_used_and_every_mount_has_one(name: str) -> None:
     assert mounted == {volume["name"] for volume in spec["volumes"]}
 
 
-@each_pod
+@pytest.mark.parametrize("name", WITH_NGINX)
 def test_the_host_ports_reach_what_the_configuration_listens_on(name: str) -> None:
     (port,) = (p["hostPort"] for p in CONTAINERS[f"{name}-nginx"]["ports"])
     configuration = (PODS / name / "nginx.conf").read_text()
@@ -167,6 +169,43 @@ def test_nginx_passes_on_to_the_ports_of_the_settings() -> None:
         ("recommender", http.recommender_port),
     ):
         assert f"server 127.0.0.1:{port} " in (PODS / name / "nginx.conf").read_text()
+
+
+def mounts_of(container: str) -> dict[str, str]:
+    """Name of a volume -> where it is mounted."""
+    return {mount["name"]: mount["mountPath"] for mount in CONTAINERS[container]["volumeMounts"]}
+
+
+def test_the_recommender_finds_the_compute_pod_where_the_settings_say() -> None:
+    target = load_settings(PODS / "settings.yaml", with_stack=False).processing.targets["slurm"]
+    assert isinstance(target, SlurmTargetSettings)
+    (port,) = CONTAINERS["compute-sshd"]["ports"]
+    assert (target.host, target.port) == ("compute", port["containerPort"])
+    lines = (PODS / "compute/sshd_config").read_text().splitlines()
+    assert {f"Port {target.port}", f"AllowUsers {target.user}"} <= set(lines)
+    assert Path(target.work_dir).parent == Path(mounts_of("compute-slurm")["jobs"])
+    assert mounts_of("compute-slurm")["jobs"] == mounts_of("compute-sshd")["jobs"]
+
+
+def test_the_camera_s_files_are_where_the_targets_look_for_them() -> None:
+    settings = load_settings(PODS / "settings.yaml", with_stack=False)
+    (rule,) = settings.processing.targets["slurm"].paths
+    assert rule.local == str(settings.camera_dir)
+    assert mounts_of("acquisition-ioc-camera")["camera-files"] == rule.local
+    assert mounts_of("recommender-recommender")["camera-files"] == rule.local
+    assert mounts_of("compute-slurm")["camera-files"] == rule.remote
+    volumes = {n: {v["name"]: v for v in manifest(n)["spec"]["volumes"]} for n in NAMES}
+    claims = [
+        volumes[pod]["camera-files"]["persistentVolumeClaim"]["claimName"]
+        for pod in ("acquisition", "recommender", "compute")
+    ]
+    assert len(set(claims)) == 1
+
+
+def test_the_pods_have_the_recipes_of_every_stack() -> None:
+    theirs = yaml.safe_load((PODS / "recommender/recipes.yaml").read_text())
+    ours = ROOT / "bluesky_plugins/processing/examples/recipes.yaml"
+    assert theirs == yaml.safe_load(ours.read_text())
 
 
 def test_kafka_advertises_its_host_port_and_the_addresses_of_the_settings() -> None:
@@ -210,11 +249,19 @@ def test_the_launcher_plays_the_files_as_they_are(name: str) -> None:
     maps = {d["metadata"]["name"]: d["data"] for d in documents if d["kind"] == "ConfigMap"}
     assert documents[-1] == manifest(name)
     assert [error for document in documents if (error := schema_errors(document))] == []
-    assert maps["bluesky-settings"] == {"settings.yaml": (PODS / "settings.yaml").read_text()}
-    nginx = (PODS / name / "nginx.conf").read_text()
-    assert maps[f"{name}-nginx-configuration"] == {"nginx.conf": nginx}
+    if name in WITH_NGINX:
+        assert maps["bluesky-settings"] == {"settings.yaml": (PODS / "settings.yaml").read_text()}
+        nginx = (PODS / name / "nginx.conf").read_text()
+        assert maps[f"{name}-nginx-configuration"] == {"nginx.conf": nginx}
     wanted = {v["configMap"]["name"] for v in documents[-1]["spec"]["volumes"] if "configMap" in v}
     assert maps.keys() == wanted
+
+
+def test_the_folder_that_is_given_is_what_jobs_see() -> None:
+    script = "BP_DATA_FOLDER='/a folder/with & and #'; bp_documents compute"
+    *_, pod = yaml.safe_load_all(launcher(script))
+    (volume,) = (v for v in pod["spec"]["volumes"] if v["name"] == "data")
+    assert volume["hostPath"] == {"path": "/a folder/with & and #", "type": "Directory"}
 
 
 @each_pod
@@ -337,6 +384,7 @@ def test_a_service_leads_to_each_port_that_other_pods_use(cluster: list[Document
         "acquisition": {29092, 9092, 27017, 60610},
         "databroker": {60640},
         "recommender": {60620},
+        "compute": {60622},
     }
     assert all(s["spec"]["selector"] == {"app": name} for name, s in services.items())
 

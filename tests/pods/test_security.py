@@ -17,10 +17,12 @@ from tests.pods.beamline import Beamline, containers
 
 pytestmark = [pytest.mark.pods, pytest.mark.timeout(60, func_only=True)]
 
-PUBLISHED = {9092, 60610, 60620, 60640}
-# MongoDB, Redis, 0MQ, the queue's sockets, what is behind nginx, Kafka's other listeners, EPICS.
+PUBLISHED = {9092, 60610, 60620, 60622, 60640}
+# MongoDB, Redis, 0MQ, the queue's sockets, what is behind nginx, Kafka's other listeners, EPICS,
+# Slurm.
 INSIDE = (
     27017, 6379, 5577, 5578, 60615, 60625, 60611, 60621, 60641, 19092, 19093, 29092, 5064, 5066,
+    6817, 6818,
 )  # fmt: skip
 
 
@@ -70,13 +72,19 @@ def test_redis_and_the_queues_sockets_listen_inside_of_their_pod_alone(
 @pytest.mark.parametrize("container", containers())
 def test_nothing_in_the_container_runs_as_root(beamline: Beamline, container: str) -> None:
     users = beamline.podman("top", container, "user").split()[1:]
-    assert set(users) == {"bluesky"} or set(users) == {"1000"}
+    name = "beamline" if container.startswith("compute-") else "bluesky"
+    assert set(users) == {name} or set(users) == {"1000"}
 
 
 @pytest.fixture(scope="module")
 def secrets(beamline: Beamline) -> list[str]:
     names = ("api_key", "redis_password", "mongo_password")
-    return [(beamline.folder / name).read_text().strip() for name in names]
+    keys = (beamline.folder / "compute" / name for name in ("id_ed25519", "ssh_host_ed25519_key"))
+    return [
+        *((beamline.folder / name).read_text().strip() for name in names),
+        # The line of a private key that holds it.
+        *(key.read_text().splitlines()[2] for key in keys),
+    ]
 
 
 def holders(texts: Iterator[tuple[str, str]], secrets: list[str]) -> list[str]:
@@ -107,12 +115,16 @@ def test_no_secret_is_on_a_command_line(beamline: Beamline, secrets: list[str]) 
 
 def test_keys_are_files_of_the_person_alone(beamline: Beamline) -> None:
     paths = [beamline.folder, *(beamline.folder / n for n in ("api_key", "redis_password"))]
+    compute = beamline.folder / "compute"
+    paths += [compute, compute / "id_ed25519", compute / "ssh_host_ed25519_key"]
     found = [(stat.S_IMODE(path.stat().st_mode), path.stat().st_uid) for path in paths]
-    assert found == [(0o700, os.getuid()), (0o600, os.getuid()), (0o600, os.getuid())]
+    files = [(0o600, os.getuid()), (0o600, os.getuid())]
+    assert found == [(0o700, os.getuid()), *files, (0o700, os.getuid()), *files]
 
 
 @pytest.mark.parametrize(
-    "container", ["acquisition-queueserver", "databroker-server", "recommender-recommender"]
+    "container",
+    ["acquisition-queueserver", "databroker-server", "recommender-recommender", "compute-sshd"],
 )
 def test_secrets_in_a_container_are_files_of_its_user_alone(
     beamline: Beamline, container: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,9 @@ from bluesky_plugins.processing.targets.command_runner import MAX_COMMANDS, remo
 from bluesky_plugins.processing.targets.ports import Completed, Fault, TransportError
 
 __all__ = ["AsyncsshRunner"]
+
+# At its own level it tells of every command, which is several lines for each poll of a target.
+logging.getLogger("asyncssh").setLevel(logging.WARNING)
 
 CONNECT_S = 15.0
 KEEPALIVE_S = 5.0
