@@ -271,6 +271,16 @@ class ProcessedInAnyOrder(AnyOrder):
         self.the_plan_measures(1, "success", 0)
         self.the_jobs_of_a_run_end()
 
+    def check(self) -> None:
+        super().check()
+        docs = {doc["key"]: doc for name, doc in self.log if name == "result"}
+        for answer in self.topic:
+            results = [docs[key] for key in answer.jobs]
+            assert len({doc["run"] for doc in results}) <= 1
+            if answer.action is Action.MOVE:
+                assert {doc["recipe"] for doc in results} == {"fit", "cut"}
+                assert all(doc["values"] for doc in results)
+
 
 SETTINGS = settings(max_examples=60, stateful_step_count=30, deadline=None)
 AnyOrder.TestCase.settings = SETTINGS
