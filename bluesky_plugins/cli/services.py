@@ -17,6 +17,8 @@ __all__ = ["bsui", "echo", "recommender", "recorder"]
 def _log_as_json() -> None:
     """One JSON object a line on stderr; stdout has the ready line alone."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    # It tells of every channel of a connection, several lines for each command.
+    logging.getLogger("asyncssh").setLevel(logging.WARNING)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

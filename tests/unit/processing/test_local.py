@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -221,3 +222,23 @@ async def test_a_record_that_makes_no_sense_is_none(make: Any, tmp_path: Path) -
         (folder / "result.json").write_text(text)
         seen = await see(target, submission)
         assert (seen.record, seen.gone) == (None, False)
+
+
+def open_files(pid: int) -> set[str]:
+    return {str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()}
+
+
+async def test_a_job_keeps_no_file_and_no_port_of_the_service(
+    make: Callable[..., LocalScheduler], tmp_path: Path
+) -> None:
+    target, submission = make(), job(WAITS)
+    with socket.create_server(("127.0.0.1", 0)) as port, (tmp_path / "log").open("w") as log:
+        for opened in (port, log):
+            os.set_inheritable(opened.fileno(), True)
+        await target.submit(submission)
+        await until(target, submission, lambda seen: seen.heartbeat is not None)
+        (wrapper,) = running_below(str(tmp_path / "work dir"))
+        kept = await asyncio.to_thread(open_files, wrapper.pid)
+    own = str(tmp_path / "work dir")
+    assert [one for one in kept if not one.startswith((own, "/dev/null", "pipe:"))] == []
+    assert os.getsid(wrapper.pid) == wrapper.pid
