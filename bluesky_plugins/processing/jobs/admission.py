@@ -49,15 +49,19 @@ def admissions(jobs: Iterable[JobRecord], limits: Mapping[str, int], now: float)
     live = sorted(jobs, key=lambda job: (job.accepted, job.key))
     under_way = Counter(line_of(job) for job in live if job.state in UNDER_WAY)
     # Why a line does not move on in this round.
-    closed: dict[str, str] = {
+    asked = {
         line_of(job): f"{job.place.target} is being asked again, with one job"
         for job in live
         if job.state is JobState.SUBMITTING and job.attempt.refusals > 0
     }
+    closed = dict(asked)
     verdicts: list[Admission] = []
     for job in live:
         if job.state in WAITING:
             held = _held(job, under_way, limits, closed, now)
+            if held is not None and held == asked.get(line_of(job)):
+                # One that waits already is told nothing new by that, however often it happens.
+                held = job.reason if job.state is JobState.DEFERRED else held
             verdicts.append(Admission(job.key, held))
             if held is None:
                 under_way[line_of(job)] += 1

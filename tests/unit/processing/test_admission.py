@@ -88,3 +88,22 @@ def test_a_doubt_about_one_does_not_hold_the_others() -> None:
     doubtful = after(job(0), ev.Admitted(time=1000), doubt)
     (verdict,) = admissions([doubtful, job(1)], {}, 1004)
     assert verdict.held is None
+
+
+def test_while_a_target_is_down_the_stories_of_those_that_wait_do_not_grow() -> None:
+    probe, waits = job(0), job(1)
+    lines = set()
+    for n in range(20):
+        now = 2000.0 + 100 * n
+        for one in admissions([waits, probe], {}, now):
+            if one.key == waits.key and one.held is not None:
+                waits = after(waits, ev.Held(time=now, reason=one.held))
+        probe = after(probe, ev.Admitted(time=now))
+        for one in admissions([waits, probe], {}, now + 1):
+            if one.key == waits.key and one.held is not None:
+                waits = after(waits, ev.Held(time=now + 1, reason=one.held))
+        submission = probe.attempt.submissions
+        gone = ev.NotSent(time=now + 2, attempt=1, submission=submission, reason="ssh: no")
+        probe = after(probe, gone)
+        lines.add(len(waits.history))
+    assert max(lines) <= 3
