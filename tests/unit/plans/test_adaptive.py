@@ -22,7 +22,7 @@ from bluesky_plugins.testing import (
     make_waiting,
 )
 
-from .conftest import Axis, pause_of, steps
+from .conftest import Axis, pause_of, soon, steps
 
 PLANS = [adaptive_plan, adaptive_scan]
 
@@ -284,6 +284,33 @@ def test_news_of_a_job_renews_the_deadline_up_to_its_own(
     assert outcomes(service) == ["opened", "taken", "ended"]
 
 
+def test_the_user_is_told_once_what_is_waited_for_and_again_when_that_changes(
+    engine: RunEngine,
+    det: SynGauss,
+    motor: Axis,
+    topic: FakeSuggestions,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    import threading
+
+    def told() -> list[str]:
+        return [line for line in caplog.messages if "waits for" in line]
+
+    def news(batch: str, count: int) -> None:
+        for number, reason in enumerate(["job 7 is queued"] * 2 + ["job 7 is running"]):
+            topic.publish("waiting", make_waiting(batch, count, seconds=20, reason=reason))
+            soon(lambda number=number: len(told()) >= 1 + (number == 2))
+        topic.publish(*steps(0)(batch, count, 0)[0])
+
+    def answers(batch: str, count: int, revision: int) -> list[tuple[str, Any]]:
+        threading.Thread(target=news, args=(batch, count)).start()
+        return []
+
+    service = FakeRecommender(topic, answers)
+    engine(adaptive_plan([det], {motor: 0}, to_recommender=service, from_recommender=topic))
+    assert told() == ["count 0 waits for job 7 is queued", "count 0 waits for job 7 is running"]
+
+
 def test_without_a_way_to_suggestions_nothing_is_moved(
     engine: RunEngine, det: SynGauss, motor: Axis
 ) -> None:
@@ -347,8 +374,6 @@ def test_no_resume_is_sent_when_the_next_revision_came_while_paused(
     paused = adaptive_plan([det], {motor: 0}, to_recommender=service, from_recommender=topic)
     assert pause_of(engine, paused) == "paused"
     service._answer(service.starts[0]["batch_id"], 0, 1)
-    from .conftest import soon
-
     soon(lambda: topic.readers[0]._next == len(topic.published))
     engine.resume()
     assert motor.sent == [0, 1.5]
