@@ -81,7 +81,7 @@ controller_answers() { [[ $(scontrol ping) == *"is UP"* ]]; }
 daemons=()
 stop() {
     trap - EXIT TERM INT
-    # A job's own wrapper writes down how it ended: slurmd passes the signal on, slurmctld stays for the answer.
+    # Jobs end with the container; the next start tells Slurm so. slurmctld writes its queue down before it ends.
     for pid in "${daemons[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
     wait
     exit "$1"

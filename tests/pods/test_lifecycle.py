@@ -72,8 +72,14 @@ def processes(beamline: Beamline, measured: str) -> list[psutil.Process]:
 
 
 @pytest.fixture(scope="module")
+def keys(beamline: Beamline) -> dict[str, bytes]:
+    """The compute pod's keys from before the stop."""
+    return {path.name: path.read_bytes() for path in (beamline.folder / "compute").iterdir()}
+
+
+@pytest.fixture(scope="module")
 def stopped(
-    beamline: Beamline, measured: str, processes: list[psutil.Process]
+    beamline: Beamline, measured: str, keys: dict[str, bytes], processes: list[psutil.Process]
 ) -> Iterator[subprocess.CompletedProcess[str]]:
     """The pods after `stop_pods.sh`; afterwards they run again."""
     yield beamline.launcher("stop_pods.sh")
@@ -202,3 +208,15 @@ def test_data_are_there_at_the_next_start(beamline: Beamline, again: str) -> Non
     assert answer.status_code == httpx.codes.OK
     said = beamline.bsui(f"print('stop=' + db['{again}'].metadata['stop']['exit_status'])")
     assert after("stop", said) == "success"
+
+
+def test_the_compute_pod_is_the_same_host_at_the_next_start(
+    beamline: Beamline, again: str, keys: dict[str, bytes]
+) -> None:
+    there = {path.name: path.read_bytes() for path in (beamline.folder / "compute").iterdir()}
+    shown = beamline.podman(
+        *("exec", "compute-sshd", "ssh-keygen", "-y", "-f"),
+        "/run/bluesky-plugins/secrets/ssh_host_ed25519_key",
+    )
+    assert there == keys
+    assert shown.split()[1] in keys["known_hosts"].decode()
