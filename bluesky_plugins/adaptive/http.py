@@ -236,8 +236,7 @@ def _add_operation(app: FastAPI) -> None:
     @app.get("/metrics", summary="Prometheus metrics")
     def metrics(door: Authorized) -> Response:
         if (processor := door.processor) is not None:
-            health = processor.health()
-            door.metrics.processing(health["jobs"], len(health["trouble"]))
+            door.metrics.processing(processor.jobs(), len(processor.trouble), processor.tally)
         return Response(door.metrics.text(), media_type="text/plain; version=0.0.4")
 
 

@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from bluesky_plugins.processing.service.acceptance import RunSource, expected_key
     from bluesky_plugins.processing.service.processor import Processor, recipes_of
     from bluesky_plugins.processing.service.store import JobStore, MongoJobStore, StoreDownError
+    from bluesky_plugins.processing.service.tally import Tally
     from bluesky_plugins.processing.service.views import explain_run, list_jobs, show_job
     from bluesky_plugins.processing.targets.ssh import AsyncsshRunner
     from bluesky_plugins.processing.trigger import (
@@ -90,6 +91,7 @@ _LAZY = {
     "Processor": "service.processor",
     "RunSource": "service.acceptance",
     "StoreDownError": "service.store",
+    "Tally": "service.tally",
     "Trigger": "trigger",
     "asker": "trigger",
     "expected_key": "service.acceptance",
@@ -156,6 +158,7 @@ __all__ = [
     "Submission",
     "SubmitJob",
     "SubmitRefused",
+    "Tally",
     "Target",
     "TransportError",
     "Trigger",

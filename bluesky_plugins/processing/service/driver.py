@@ -37,10 +37,13 @@ from bluesky_plugins.processing.service.aside import Aside
 from bluesky_plugins.processing.service.asker import Asker
 from bluesky_plugins.processing.service.carrier import Carrier
 from bluesky_plugins.processing.service.foreseeing import Foreseer
+from bluesky_plugins.processing.service.pace import Pace
 from bluesky_plugins.processing.service.postman import Postman
 from bluesky_plugins.processing.service.requests import Post, PostKind
 from bluesky_plugins.processing.service.store import JobStore, StoreDownError, UnstorableError
+from bluesky_plugins.processing.service.tally import Tally
 from bluesky_plugins.processing.service.threads import DaemonThreads
+from bluesky_plugins.processing.service.troubles import Troubles
 from bluesky_plugins.processing.targets.ports import Scheduler
 
 __all__ = ["Driver", "Pace"]
@@ -49,15 +52,6 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 # Threads for the store and the broker, which know no event loop.
 THREADS = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pace:
-    """How often what is done; times in seconds."""
-
-    poll_s: float = 1.0
-    lease_s: float = 15.0
-    retry_s: float = 0.5  # until a store that is down is asked again
 
 
 @dataclass
@@ -120,12 +114,13 @@ class Driver:
             said=self._asked_target,
         )
         self._aside = Aside(self._drop)
-        self._trouble: dict[str, str] = {}
+        self._troubles = Troubles()
+        self.tally = Tally()
 
     @property
     def trouble(self) -> dict[str, str]:
         """Who does not answer, and which jobs cannot be driven -> why; from any thread."""
-        return {**self._trouble, **self._aside.trouble}
+        return {**self._troubles.known, **self._aside.trouble}
 
     @property
     def leads(self) -> bool:
@@ -191,10 +186,10 @@ class Driver:
                 return
             await self._take_posts()
         except StoreDownError as error:
-            self._told("the database", str(error))
+            self._troubles.told("the database", str(error))
             await asyncio.sleep(self._pace.retry_s)
             return
-        self._told("the database", "")
+        self._troubles.told("the database", "")
         await self._admit()
         now = self._clock()
         for key in list(self._live):
@@ -215,7 +210,7 @@ class Driver:
             self._live.clear()
             return False
         self._held_until = now + self._pace.lease_s
-        if not led or self._trouble.get("the lease"):
+        if not led or self._troubles.known.get("the lease"):
             await self._take_up()
         return True
 
@@ -225,7 +220,7 @@ class Driver:
         now = self._clock()
         for job in await self._in_thread(self._store.active, now):
             self._live[job.key] = _Live(job)
-        self._told("the lease", "")
+        self._troubles.told("the lease", "")
         log.info("jobs taken up", jobs=len(self._live), owner=self._owner)
         self._aside.begin(self._store.unreadable())
         for key in list(self._live):
@@ -292,6 +287,7 @@ class Driver:
                 return
             if job.revision > live.job.revision and not await self._stored(live, job, applied):
                 return
+            self.tally.changed(live.job, job)
             live.job = job
         self._carry_out(job, commands)
 
@@ -302,7 +298,7 @@ class Driver:
                 write = self._store.write
                 ours = await self._in_thread(write, job, live.job.revision, applied)
             except StoreDownError as error:
-                self._told("the database", str(error))
+                self._troubles.told("the database", str(error))
                 await asyncio.sleep(self._pace.retry_s)
                 continue
             except UnstorableError as error:
@@ -310,7 +306,7 @@ class Driver:
                 self._aside.put(job.key, f"it cannot be stored: {error}")
                 return False
             if not ours:
-                self._told("the lease", f"job {job.key} was written by somebody else")
+                self._troubles.told("the lease", f"job {job.key} was written by somebody else")
                 self._held_until = 0.0
             return ours
         return False
@@ -367,7 +363,7 @@ class Driver:
             with self._aside.guard(job.key):
                 letters.append(self._postman.letter(job, publish=publish))
         why = await self._in_thread(self._postman.deliver, letters)
-        self._told("the broker", why or "")
+        self._troubles.told("the broker", why or "")
         if why is not None:
             return  # the next turn tries again
         now = self._clock()
@@ -380,16 +376,9 @@ class Driver:
     # ---- tasks
 
     def _asked_target(self, target: str, reason: str) -> None:
-        self._told(target, reason)
+        self._troubles.told(target, reason)
+        self.tally.query(target, failed=bool(reason))
         self._wake.set()
-
-    def _told(self, who: str, reason: str) -> None:
-        if reason and self._trouble.get(who) != reason:
-            log.warning("does not answer", who=who, reason=reason)
-        if reason:
-            self._trouble[who] = reason
-        else:
-            self._trouble.pop(who, None)
 
     async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.wrap_future(self._threads.submit(work, *arguments))

@@ -27,6 +27,7 @@ from bluesky_plugins.processing.service.postman import Postman
 from bluesky_plugins.processing.service.reading import Reader
 from bluesky_plugins.processing.service.results import wanted_recipes
 from bluesky_plugins.processing.service.store import JobStore, MongoJobStore, StoreDownError
+from bluesky_plugins.processing.service.tally import Tally
 from bluesky_plugins.processing.targets.logins import LoginOf, LoginScheduler
 from bluesky_plugins.processing.targets.named import Site, sites_of
 from bluesky_plugins.processing.targets.ports import Fault, Scheduler, TransportError
@@ -146,6 +147,17 @@ class Processor:
         """Who does not answer -> why; what failed that nobody foresaw."""
         driver = self._driver
         return {**(dict(driver.trouble) if driver else {}), **self._failures}
+
+    def jobs(self) -> dict[tuple[str, str], int]:
+        """(target, state) -> number of the jobs that are looked after here."""
+        driver = self._driver
+        live = driver.jobs if driver is not None else []
+        return dict(Counter((job.place.target, job.state.value) for job in live))
+
+    @property
+    def tally(self) -> Tally:
+        """What has happened to jobs since it began to drive them."""
+        return self._driver.tally if self._driver is not None else Tally()
 
     def health(self) -> dict[str, Any]:
         """Whether it reads what is over, whether it drives the jobs, and who does not answer."""

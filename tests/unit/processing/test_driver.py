@@ -296,6 +296,26 @@ def test_the_batch_hears_of_an_end_without_a_result() -> None:
     run(test)
 
 
+def test_what_happens_to_jobs_and_targets_is_counted() -> None:
+    async def test() -> None:
+        world = World(outcome=None)
+        key = world.accept(time=time.time())
+        async with world.driven() as driver:
+            await world.state(key, JobState.RUNNING)
+            world.slurm.down = True
+            await world.until(lambda: driver.tally.failed["slurm"], "a query that failed")
+            world.slurm.down = False
+            world.slurm.finish(key, FOUND)
+            await world.settled(key)
+            tally = driver.tally
+            assert dict(tally.ended) == {("slurm", "succeeded"): 1}
+            assert (dict(tally.began), set(tally.waited_s)) == ({"slurm": 1}, {"slurm"})
+            assert 0.0 <= tally.waited_s["slurm"] < DEADLINE
+            assert tally.asked["slurm"] > tally.failed["slurm"]
+
+    run(test)
+
+
 def test_one_of_two_drivers_has_the_jobs_and_the_other_takes_them_over() -> None:
     async def test() -> None:
         world = World(outcome=None)
