@@ -1,4 +1,4 @@
-"""`python -m benchmarks [recorder] [recorders] [scan] [round_trip]`: all in one run, as ratios.
+"""`python -m benchmarks [recorder] [recorders] [scan] [round_trip] [processing]`: all as ratios.
 
 Starts a Kafka, a MongoDB and a Redis of its own, from pip, unless the environment names running
 ones: BLUESKY_PLUGINS_TEST_KAFKA (host:port), _MONGO (URI), _REDIS (URL).
@@ -28,7 +28,7 @@ from bluesky_plugins.embedded.parts import KafkaProbe, MongoProbe, RedisProbe
 from bluesky_plugins.embedded.valkey import prepare_valkey
 from bluesky_plugins.settings import Settings
 
-NAMES = ("recorder", "recorders", "scan", "round_trip")
+NAMES = ("recorder", "recorders", "scan", "round_trip", "processing")
 READY_SECONDS = 60.0
 
 
