@@ -48,9 +48,10 @@ class Dependence:
             has = f"it has {', '.join(numbers)}" if numbers else "it has none"
             return f"{key}: recipe {name} has no number {number}; {has}"
         after = recipe.when.after
-        if after is After.BATCH or (after is After.RUN and mode is BatchMode.EVENT):
-            point = "an event" if mode is BatchMode.EVENT else "a run"
-            return f"{key}: recipe {name} fires after a {after}, and a point here is {point}"
+        by_event = mode is BatchMode.EVENT
+        if after is not After.POINT and (by_event or after is not After.RUN):
+            point = "an event" if by_event else "a run"
+            return f"{key}: recipe {name} fires `after: {after}`, and a point here is {point}"
         return None
 
     def progress(self, run: str, count: int, recipe: str) -> str | None:

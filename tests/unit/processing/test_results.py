@@ -65,8 +65,10 @@ def test_a_run_is_over_at_its_stop_and_holds_its_partition_until_then() -> None:
         # What comes twice changes nothing.
         if name != "stop":
             assert runs.read(name, doc, at(offset)) == []
-    (ending,) = over
+    begun, ending = over
+    assert isinstance(begun, Ending)
     assert isinstance(ending, Ending)
+    assert begun.afters == {"start"}
     assert ending.run.events["primary"]["data"]["det"] == 2.0
     assert runs.oldest("documents", 0) is None
     assert len(runs) == 0
