@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
@@ -51,10 +51,16 @@ class Notebook:
             self._say(f"  {self._count:>5}  {point:>8.3f}  {reading:>10.4g}")
 
 
+class Ending(Protocol):
+    """Who wants to know how the plan ended."""
+
+    stop_reason: str
+
+
 class WatchedLog:
     """The batch's log, with an ear on how the plan ended."""
 
-    def __init__(self, log: Any, notebook: Notebook) -> None:
+    def __init__(self, log: Any, notebook: Ending) -> None:
         self._log = log
         self._notebook = notebook
 

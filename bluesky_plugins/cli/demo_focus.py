@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from bluesky_plugins.adaptive import FocusFit, fit_focus
-from bluesky_plugins.cli.demo import running_stack
+from bluesky_plugins.cli.demo import WatchedLog, running_stack
 from bluesky_plugins.cli.focus_picture import draw_focus
 from bluesky_plugins.cli.focus_runs import HEAD, FocusRuns, waiting_told
 from bluesky_plugins.cli.programs import make_program
@@ -91,7 +91,7 @@ def measure(settings: Settings, target: str, say: Say) -> tuple[FocusRuns, float
         LOW,
         HIGH,
         target=target,
-        to_recommender=names["to_recommender"],
+        to_recommender=WatchedLog(names["to_recommender"], runs),
         from_recommender=names["from_recommender"],
     )
     names["RE"].subscribe(runs.document)
@@ -103,7 +103,7 @@ def measure(settings: Settings, target: str, say: Say) -> tuple[FocusRuns, float
     finally:
         runs.tell()
         store.close()
-    say(f"\n{len(runs.runs)} runs in {time.monotonic() - began:.1f} s")
+    say(f"\n{len(runs.runs)} runs in {time.monotonic() - began:.1f} s; {runs.stop_reason}")
     return runs, true_focus(settings)
 
 
@@ -124,7 +124,9 @@ def found_focus(runs: FocusRuns) -> FocusFit:
     points = runs.reduced
     fit = fit_focus([run.position for run in points], [run.numbers["width"] for run in points])
     if fit is None:
-        raise StackError(f"no focus is to be seen in {len(points)} widths; see `jobs list`")
+        raise StackError(
+            f"no focus is to be seen in {len(points)} widths; the scan ended: {runs.stop_reason}"
+        )
     return fit
 
 
@@ -168,7 +170,7 @@ def demo_focus(target: str, as_json: bool, picture: Path | None) -> None:
         say(NEXT.format(**about, low=LOW, high=HIGH))
     if as_json:
         click.echo(json.dumps(summary(runs, fit, true, path)))
-    sys.exit(0 if off <= CLOSE else 1)
+    sys.exit(0 if off <= CLOSE and len(runs.reduced) == len(runs.runs) else 1)
 
 
 def summary(runs: FocusRuns, fit: FocusFit, true: float, picture: Path) -> dict[str, Any]:

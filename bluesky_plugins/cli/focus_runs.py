@@ -47,12 +47,13 @@ class FocusRun:
 class FocusRuns:
     """The runs of a scan, each told as soon as its job is known.
 
+    :ivar stop_reason: why there was no further point.
     :param key: data key of the focus stage.
     :param jobs: batch_id -> its jobs, as `JobRecord`s.
     """
 
     def __init__(self, key: str, jobs: Callable[[str], list[Any]], say: Say) -> None:
-        self.batch_id = ""
+        self.batch_id = self.stop_reason = ""
         self.runs: list[FocusRun] = []
         self._key, self._jobs, self._say = key, jobs, say
         self._told = 0

@@ -83,6 +83,11 @@ def test_it_says_what_the_plan_waits_for(told: subprocess.CompletedProcess[str])
     assert "waits for recipe focus" in told.stderr
 
 
+def test_it_says_why_it_ended(told: subprocess.CompletedProcess[str]) -> None:
+    assert "runs in" in told.stderr
+    assert "; the best focus is " in told.stderr
+
+
 def test_explain_says_of_a_run_why_it_was_processed(stack: Any, jobs: list[dict[str, Any]]) -> None:
     (focus,) = asked(stack, "jobs", "explain", jobs[1]["run"])["recipes"]
     assert (focus["recipe"], focus["verdict"]) == ("focus", "fires")
