@@ -28,6 +28,8 @@ __all__ = ["jobs"]
 
 TAKEN_S = 20.0
 HTTP_S = 30.0
+UNENDED = ("accepted", "deferred", "submitting", "queued", "running")
+STATES = (*UNENDED, "succeeded", "failed", "timed_out", "cancelled", "lost")
 reason_option = click.option("--reason", default="", help="Why, for the job's story.")
 
 
@@ -58,7 +60,7 @@ def jobs() -> None:
 @jobs.command("list")
 @json_option
 @limit_option
-@click.option("--state", help="Only these: accepted, deferred, queued, running, succeeded...")
+@click.option("--state", type=click.Choice(STATES), help="Only those in this state.")
 @click.option("--run", help="Only of this run, by its uid.")
 @click.option("--batch", "batch_id", help="Only of this batch.")
 @click.option("--recipe", help="Only of this recipe.")
@@ -197,6 +199,8 @@ def _asked_of(what: str, key: str, reason: str, as_json: bool) -> None:
 
     found = _shown(key)
     about = {"uid": str(uuid.uuid4()), "by": asker(), "reason": reason, "key": found["key"]}
+    if (why := _in_vain(what, found)) is not None:
+        fail(why)
     kind = CancelJob if what == "cancel" else RetryJob
     with _store_answers():
         send_request(load_settings(), kind.model_validate({**about, "time": time.time()}))
@@ -204,6 +208,22 @@ def _asked_of(what: str, key: str, reason: str, as_json: bool) -> None:
         show_json({"key": found["key"], "request": about["uid"], "asked": what})
     else:
         click.echo(f"asked to {what} {found['key']}; `jobs show` says what came of it")
+
+
+def _in_vain(what: str, found: dict[str, Any]) -> str | None:
+    """Why nothing would come of it; None: something will."""
+    state, key = found["state"], found["key"][:16]
+    if what == "cancel":
+        # One that is lost may be about to be tried again.
+        over = state not in UNENDED and state != "lost"
+        return f"job {key} has ended: it is {state}" if over else None
+    if state in UNENDED:
+        return (
+            f"job {key} has not ended: it is {state}; `bluesky-plugins jobs cancel {key}` stops it"
+        )
+    if state == "succeeded":
+        return f"job {key} has succeeded; `bluesky-plugins jobs submit --again` makes a new one"
+    return None
 
 
 @jobs.command("explain")
