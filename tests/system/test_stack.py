@@ -17,6 +17,7 @@ import pytest
 import redis
 
 from bluesky_plugins.embedded.processes import marked_processes
+from bluesky_plugins.processing import Trigger, TriggerMethod
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
@@ -185,12 +186,19 @@ def test_every_killed_part_is_started_again_within_two_seconds(second_stack):
 
 
 @pytest.mark.parametrize("how", ["kill", "down"])
-def test_data_and_addresses_stay(second_stack, how):
+def test_data_addresses_and_jobs_stay(second_stack, tmp_path, how):
     before, settings = _addresses(second_stack), second_stack.settings
     with closing(redis.Redis.from_url(settings.redis.address)) as client:
         client.set("kept", how)
     with closing(pymongo.MongoClient(settings.mongo.address)) as client:
         client["kept"]["kept"].replace_one({"_id": 1}, {"how": how}, upsert=True)
+    gate = tmp_path / "gate"
+    waits = (
+        "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.1)"
+    )
+    trigger = Trigger(TriggerMethod.LOCAL_BASH_SCRIPT, settings=settings)
+    job = trigger.run([sys.executable, "-c", waits, str(gate)])
+    until(lambda: job.state == "running", 60)
     if how == "kill":
         about = json.loads((second_stack.state_dir / "run" / "supervisor.json").read_text())
         os.kill(about["pid"], signal.SIGKILL)
@@ -212,6 +220,9 @@ def test_data_and_addresses_stay(second_stack, how):
     ):
         assert queue.get("kept") == how.encode()
         assert documents["kept"]["kept"].find_one({"_id": 1})["how"] == how
+    gate.touch()
+    assert job.wait(timeout=60) == "succeeded"
+    assert len(job.record.attempts) == 1
 
 
 def _addresses(stack):
