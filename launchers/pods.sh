@@ -322,7 +322,7 @@ bp_fill_secrets() {
     # What was there under another name goes.
     # shellcheck disable=SC2016 # expanded in the container
     tar -C "$bp_scratch" --owner 1000 --group 1000 -cf - "$@" |
-        podman run --rm -i --network none --log-driver none --pull never --user 1000:1000 "${mounts[@]}" \
+        podman run --rm -i --network none --log-driver none --no-healthcheck --pull never --user 1000:1000 "${mounts[@]}" \
             "$BP_HELPER" sh -euc '
                 umask 077
                 for pod in "$@"; do find "/to/$pod" -mindepth 1 -delete; done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -169,3 +170,21 @@ def test_sshd_forwards_nothing(beamline: Beamline) -> None:
     done = ssh(beamline, "-W", "127.0.0.1:6817")
     assert done.returncode == 255
     assert "administratively prohibited" in done.stderr
+
+
+# -- another folder of data -----------------------------------------------------------------
+
+
+def test_jobs_see_the_folder_that_is_given_and_cannot_write_it(
+    beamline: Beamline, tmp_path: Path
+) -> None:
+    (tmp_path / "frames").touch()
+    tmp_path.chmod(0o755)
+    try:
+        done = beamline.launcher("start_compute_pod.sh", "--data", str(tmp_path))
+        assert done.returncode == 0, done.stderr
+        seen = ssh(beamline, "ls /beamline/data; touch /beamline/data/more")
+    finally:
+        again = beamline.launcher(*beamline.starts[-1])
+    assert again.returncode == 0, again.stderr
+    assert (seen.stdout.split(), "Read-only file system" in seen.stderr) == (["frames"], True)
