@@ -17,6 +17,9 @@ from bluesky_plugins.processing.model import JobState
 __all__ = ["Admission", "admissions", "line_of"]
 
 WAITING = frozenset({JobState.ACCEPTED, JobState.DEFERRED})
+# Submissions to a target at a time: polls and cancellations must not wait behind a thousand of
+# them, nor they themselves for so long that they are doubtful.
+AT_ONCE = 6
 UNDER_WAY = frozenset({JobState.SUBMITTING, JobState.QUEUED, JobState.RUNNING})
 
 
@@ -39,7 +42,7 @@ def _what(job: JobRecord) -> str:
 
 
 def admissions(jobs: Iterable[JobRecord], limits: Mapping[str, int], now: float) -> list[Admission]:
-    """What the waiting jobs may do, in their order.
+    """What the waiting jobs may do, in their order; of one whose turn comes soon, nothing.
 
     :param jobs: all that have not ended, in any order.
     :param limits: line -> largest number of its jobs under way; one that is not named has no
@@ -55,6 +58,7 @@ def admissions(jobs: Iterable[JobRecord], limits: Mapping[str, int], now: float)
         if job.state is JobState.SUBMITTING and job.attempt.refusals > 0
     }
     closed = dict(asked)
+    submitting = Counter(job.place.target for job in live if _is_being_given(job))
     verdicts: list[Admission] = []
     for job in live:
         if job.state in WAITING:
@@ -62,10 +66,17 @@ def admissions(jobs: Iterable[JobRecord], limits: Mapping[str, int], now: float)
             if held is not None and held == asked.get(line_of(job)):
                 # One that waits already is told nothing new by that, however often it happens.
                 held = job.reason if job.state is JobState.DEFERRED else held
-            verdicts.append(Admission(job.key, held))
             if held is None:
+                if submitting[job.place.target] >= AT_ONCE:
+                    continue
+                submitting[job.place.target] += 1
                 under_way[line_of(job)] += 1
+            verdicts.append(Admission(job.key, held))
     return verdicts
+
+
+def _is_being_given(job: JobRecord) -> bool:
+    return job.state is JobState.SUBMITTING and job.attempt.doubt is None
 
 
 def _held(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bluesky_plugins.processing.jobs import events as ev
-from bluesky_plugins.processing.jobs.admission import admissions
+from bluesky_plugins.processing.jobs.admission import AT_ONCE, admissions
 from bluesky_plugins.processing.jobs.job import JobRecord
 from bluesky_plugins.processing.jobs.machine import Rules, accept, step
 from bluesky_plugins.testing.jobs import unaccepted
@@ -107,3 +107,15 @@ def test_while_a_target_is_down_the_stories_of_those_that_wait_do_not_grow() -> 
         probe = after(probe, gone)
         lines.add(len(waits.history))
     assert max(lines) <= 3
+
+
+def test_of_a_burst_a_few_are_given_at_a_time_and_the_others_are_told_nothing() -> None:
+    burst = [job(n) for n in range(20)]
+    first = admissions(burst, {}, 2000)
+    assert [one.key for one in first] == [one.key for one in burst[:AT_ONCE]]
+    assert {one.held for one in first} == {None}
+    given = [after(one, ev.Admitted(time=2000)) for one in burst[:AT_ONCE]]
+    assert admissions([*given, *burst[AT_ONCE:]], {}, 2001) == []
+    given[0] = after(given[0], ev.Submitted(time=2001, attempt=1, native_id="1"))
+    (next_one,) = admissions([*given, *burst[AT_ONCE:]], {}, 2002)
+    assert next_one.key == burst[AT_ONCE].key
