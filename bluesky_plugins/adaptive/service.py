@@ -142,9 +142,11 @@ class RecommenderService:
             if self._processor is not None:
                 self._processor.start()
             self._stopping.wait()
+            # Both end at the same time; a server that hangs must not be waited for twice.
+            deadline = time.monotonic() + STOP_SECONDS
             if self._processor is not None:
                 self._processor.stop(1.0)
-        work.join(STOP_SECONDS)
+        work.join(max(0.0, deadline - time.monotonic()))
         if work.is_alive():
             log.warning("a server does not answer; left without goodbye")
         if self._failure is not None:
