@@ -245,6 +245,10 @@ def test_a_recorded_run_is_processed_again_only_when_that_is_said(bench: Bench) 
     run = bench.measure()
     first = bench.job_of(run, "succeeded")["key"]
     bench.until(lambda: explained_of(bench, run), "recorded run")
+    for what, why in (("cancel", "has ended: it is succeeded"), ("retry", "has succeeded; ")):
+        refused = bench.command("jobs", what, first)
+        assert refused.returncode == 1
+        assert why in refused.stderr
     asked = ("jobs", "submit", "--recipe", "reduce", "--run", run)
     assert bench.told(*asked)["key"] == first
     assert bench.command(*asked, "--again").returncode == 2
