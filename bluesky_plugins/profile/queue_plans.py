@@ -12,8 +12,6 @@ from typing import Any
 
 from bluesky_queueserver import parameter_annotation_decorator
 
-from bluesky_plugins.processing import TriggerMethod
-
 __all__ = ["queue_plans"]
 
 Plan = Callable[..., Iterator[Any]]
@@ -32,7 +30,6 @@ def queue_plans(names: Mapping[str, Any]) -> dict[str, Plan]:
         name: _adaptive(names[name], names, kinds) for name in ("adaptive_plan", "adaptive_scan")
     }
     plans["focus_scan"] = _focus(names["focus_scan"], names, motors)
-    plans["trigger_and_wait"] = _job(names["trigger_and_wait"])
     for name, parameters in _usual(kinds).items():
         plans[name] = _annotated(names[name], parameters)
     return plans
@@ -181,23 +178,6 @@ def _focus_annotation(motors: list[str]) -> dict[str, Any]:
     }
     text = "Move the motor to where the spot on the camera is narrowest."
     return {"description": text, "parameters": parameters}
-
-
-def _job(plan: Plan) -> Plan:
-    """A job that the queue waits for."""
-
-    def queued(argv: Any, *, method: Any = "auto", timeout: Any = 3600.0) -> Iterator[Any]:
-        yield from plan(argv, method=method, timeout=timeout)
-
-    queued.__name__ = queued.__qualname__ = plan.__name__
-    ways = [way.value for way in TriggerMethod if way is not TriggerMethod.SLURM_REST_API]
-    parameters = {
-        "argv": {"annotation": "typing.List[str]"},
-        "method": {"annotation": "Methods", "enums": {"Methods": ways}},
-        "timeout": {"annotation": "float", "min": 0.0, "max": 2.6e6},
-    }
-    text = "Have a program carried out, and wait for its end."
-    return _with_annotation(queued, {"description": text, "parameters": parameters})
 
 
 def _device(names: Mapping[str, Any], named: Any) -> Any:
