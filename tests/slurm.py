@@ -252,6 +252,7 @@ class SlurmSite:
         program = shutil.which(argv[0], path=PATH)
         return subprocess.run(
             [program or argv[0], *argv[1:]],
+            cwd=self.folder,  # where Slurm puts what a job says, unless it is told otherwise
             env=self.environment,
             capture_output=True,
             text=True,
