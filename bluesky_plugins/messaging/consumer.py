@@ -217,6 +217,8 @@ class Consumer:
         self._fenced_at = now
         logger.warning("%s-%s joins anew: %s", self.group_id, self.instance, error)
         self._consumer.close()
+        # Closing tells the same error again, which is not one of the new member.
+        self._fatal = None
         if self._assigned:
             self._given(None, self._assigned)
         self._consumer = self._joined()

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from bluesky_plugins.messaging.admin import Admin
-from bluesky_plugins.messaging.errors import MessagingError
+from bluesky_plugins.messaging.errors import BrokerUnreachable, MessagingError
 from bluesky_plugins.settings import Settings
 
 __all__ = ["TOPICS", "broker_count", "make_topics", "partition_counts"]
@@ -27,6 +27,16 @@ TOPICS: tuple[str, ...] = (
 )
 # How long a broker may take to tell of a topic that it has just made, seconds between looks.
 LOOK_AGAIN = 0.05
+# No refusals: a broker that has no time, or a cluster that has no controller just now.
+NO_ANSWER = frozenset(
+    {
+        KafkaError._TIMED_OUT,  # noqa: SLF001 - librdkafka's own errors begin so
+        KafkaError._TRANSPORT,  # noqa: SLF001 - librdkafka's own errors begin so
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001 - librdkafka's own errors begin so
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.NOT_CONTROLLER,
+    }
+)
 
 
 def make_topics(settings: Settings, timeout: float = 10.0) -> None:
@@ -36,7 +46,7 @@ def make_topics(settings: Settings, timeout: float = 10.0) -> None:
     where, so it never changes.
 
     :param timeout: seconds until the topics must be there.
-    :raises BrokerUnreachable: if no broker answers in that time.
+    :raises BrokerUnreachable: if no broker answers in that time, or they are not there by then.
     :raises MessagingError: if the broker refuses to make one; the message says why.
     """
     deadline = time.monotonic() + timeout
@@ -92,13 +102,16 @@ def _create(client: AdminClient, settings: Settings, names: list[str], deadline:
         try:
             future.result()
         except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise MessagingError(f"topic {name} could not be made: {error}") from error
+            code = error.args[0].code()
+            if code == KafkaError.TOPIC_ALREADY_EXISTS:
+                continue
+            kind = BrokerUnreachable if code in NO_ANSWER else MessagingError
+            raise kind(f"topic {name} could not be made: {error}") from error
 
 
 def _wait_for(admin: Admin, wanted: set[str], deadline: float) -> None:
     pause = threading.Event()
     while missing := wanted - _counts(admin, deadline - time.monotonic()).keys():
         if time.monotonic() > deadline:
-            raise MessagingError(f"made, but not ready in time: {', '.join(sorted(missing))}")
+            raise BrokerUnreachable(f"made, but not ready in time: {', '.join(sorted(missing))}")
         pause.wait(LOOK_AGAIN)

@@ -36,7 +36,7 @@ def make_suggestion(
         recommender=RecommenderInfo(name="fake", version="0", seed=0),
         inputs="0" * 64,
         time=time.time(),
-    ).model_dump()
+    ).model_dump(mode="json")
 
 
 def make_waiting(batch_id: str, batch_count: int, *, seconds: float, reason: str) -> dict[str, Any]:

@@ -138,6 +138,14 @@ def test_a_job_that_its_container_s_crash_ends_is_not_run_again_and_says_why(
     assert len(began()) == 1
 
 
+def test_jobs_go_on_over_a_crash_of_the_door(beamline: Beamline) -> None:
+    key = asked(beamline, "/bin/sleep", "5")
+    until(lambda: state(beamline, key) == "running", "job known to run")
+    beamline.kill("compute-sshd")
+    beamline.wait_healthy("compute-sshd")
+    assert ended(beamline, key)["state"] == "succeeded"
+
+
 def write_queue(beamline: Beamline, number: str) -> None:
     """Have Slurm write down what it knows of a job: it forgets what is younger than 5 s."""
     beamline.podman("exec", "compute-slurm", "touch", "/tmp/now")
