@@ -181,7 +181,8 @@ class Processor:
             subject = job.subject
             if (subject.run, subject.batch_count, job.recipe) == (run, batch_count, recipe):
                 said = f": {job.reason}" if job.reason else ""
-                return f"job {job.key[:16]} is {job.state.value} on {job.place.target}{said}"
+                now = f"ended as {job.state.value}" if job.state.final else f"is {job.state.value}"
+                return f"job {job.key[:16]} {now} on {job.place.target}{said}"
         return "no job yet"
 
     def logs(self, key: str, limit: int = 16_384) -> tuple[str, str]:
