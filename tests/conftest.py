@@ -43,11 +43,11 @@ FACILITY = "facility"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Stacks that tests start leave the pods their ports: as if another stack had reserved them."""
+    """Stacks and connections that tests make leave the pods their ports, as another stack would."""
     if not hasattr(config, "workerinput"):
         config.stash[RESERVED] = reservations = PortReservations()
         for port in POD_PORTS:
-            reservations.take(port, PortWish("pods", port, tcp=False))
+            reservations.take(port, PortWish("pods", port))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -45,7 +45,7 @@ AT_ONCE = 500
 IDLE_SECONDS = 0.05
 BUSY_SECONDS = 0.001
 TICK_SECONDS = 0.5
-STOP_SECONDS = 3.0
+STOP_SECONDS = 2.0
 # A turn of the loop waits for a server this long at most; after it the loop hangs by itself.
 STUCK_SECONDS = 30.0
 # Records that wait for MongoDB, and messages read before it is known what stands.

@@ -183,11 +183,12 @@ class Producer:
     def close(self, timeout: float = 5.0) -> int:
         """Send what can be sent; what is unsent goes to the spool.
 
-        :param timeout: seconds to wait for acknowledgements, if a broker answers.
+        :param timeout: seconds, for all of it; for acknowledgements only if a broker answers.
         :returns: number of messages that are unsent.
         """
         if self._inherited:
             return 0
+        deadline = time.monotonic() + timeout
         with self._lock:
             if self._closing:
                 return 0
@@ -200,10 +201,10 @@ class Producer:
             self._closed = True
             self._generation += 1
         self._wake.set()
-        self._thread.join(2 * PROBE_SECONDS)
+        self._thread.join(max(0.0, deadline - time.monotonic()))
         if unsent:
             logger.warning("%d messages are unsent at the end", unsent)
-        _abandon(self._kafka)
+        _abandon(self._kafka, max(REPORT_SECONDS, deadline - time.monotonic()))
         return unsent
 
     def _leave_to_parent(self) -> None:
@@ -379,13 +380,13 @@ class Producer:
             self._broken = False
             self._receipts.clear()
             self._outbox.all_failed()
-        _abandon(old)
+        _abandon(old, PROBE_SECONDS)
 
 
-def _abandon(kafka: Any) -> None:
+def _abandon(kafka: Any, timeout: float) -> None:
     """End a producer of librdkafka without waiting for what it still has."""
     kafka.purge()
-    kafka.flush(PROBE_SECONDS)
+    kafka.flush(timeout)
 
 
 # What a forked child inherits.
