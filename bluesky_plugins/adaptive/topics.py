@@ -14,6 +14,7 @@ __all__ = ["make_topics_when_up"]
 
 log = structlog.get_logger(__name__)
 RETRY_SECONDS = 0.5
+REACH_SECONDS = 10.0
 
 
 def make_topics_when_up(
@@ -27,7 +28,7 @@ def make_topics_when_up(
     while not stopping.is_set():
         at_turn()
         try:
-            make_topics(settings)
+            make_topics(settings, REACH_SECONDS)
             return True
         except BrokerUnreachable as error:
             log.warning("Kafka does not answer; it is tried again", error=str(error))

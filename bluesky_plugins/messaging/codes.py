@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from confluent_kafka import KafkaError
 
-__all__ = ["FATAL", "LOGIN", "NOBODY_ANSWERS", "PURGED", "QUIET", "REFUSED", "TLS", "UNUSABLE"]
+__all__ = [
+    "BROKER_GONE",
+    "FATAL",
+    "LOGIN",
+    "NOBODY_ANSWERS",
+    "PURGED",
+    "QUIET",
+    "REFUSED",
+    "TLS",
+    "UNUSABLE",
+]
 
 FATAL = KafkaError._FATAL  # noqa: SLF001 - documented
 # _TRANSPORT alone is one broker of several.
@@ -13,6 +23,7 @@ NOBODY_ANSWERS = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001 - documented
 QUIET = frozenset(
     (KafkaError._TRANSPORT, KafkaError._RESOLVE)  # noqa: SLF001 - documented
 )
+BROKER_GONE = frozenset((KafkaError._TRANSPORT, NOBODY_ANSWERS))  # noqa: SLF001 - documented
 LOGIN = KafkaError._AUTHENTICATION  # noqa: SLF001 - documented
 TLS = KafkaError._SSL  # noqa: SLF001 - documented
 # A client cannot be made with these properties: names, values, files that they name.

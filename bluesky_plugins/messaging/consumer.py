@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from bluesky_plugins.messaging.codes import FATAL
+from bluesky_plugins.messaging.codes import BROKER_GONE, FATAL
 from bluesky_plugins.messaging.config import consumer_config
 from bluesky_plugins.messaging.errors import CommitFailed, Fenced
 from bluesky_plugins.messaging.message import Message
@@ -28,9 +29,7 @@ OnRevoke = Callable[[list[tuple[str, int]]], None]
 
 # One question about offsets; what is not answered is asked again at the next poll.
 ASK_SECONDS = 2.0
-# A broker that dies while a member joins may keep that member's ghost, which then fences the
-# member itself: so the first time the member joins anew. Fenced again within this time, it
-# was another process.
+# Fenced again within this time, while all brokers were there, it was another process.
 FENCED_AGAIN_SECONDS = 60.0
 # A commit that a broker has not answered by then has failed, and `poll` must be called again: when
 # the membership was lost meanwhile, librdkafka lets a commit wait for a callback that only `poll`
@@ -76,7 +75,7 @@ class Consumer:
         self._assigned: list[TopicPartition] = []
         self._paused = False
         self._fatal: KafkaError | None = None
-        self._fenced_at = -FENCED_AGAIN_SECONDS
+        self._fences = _Fences()
         self._outage = Outage(logger, settings.kafka.address, CONSUMER)
         self._topics = list(topics)
         self._config = consumer_config(settings, self.group_id, instance, offset_reset)
@@ -190,6 +189,8 @@ class Consumer:
 
     def _error(self, error: KafkaError) -> None:
         self._remember_fatal(error)
+        if error.code() in BROKER_GONE:
+            self._fences.broker_gone()
         self._outage.note(error)
 
     def _remember_fatal(self, error: KafkaError) -> None:
@@ -206,15 +207,13 @@ class Consumer:
         return consumer
 
     def _recover(self) -> None:
-        """After a fatal error: join anew, once."""
+        """After a fatal error: join anew, unless another process is this instance."""
         error, self._fatal = self._fatal, None
         if error is None:
             return
-        now = time.monotonic()
-        if now - self._fenced_at < FENCED_AGAIN_SECONDS:
+        if not self._fences.may_join_anew(time.monotonic()):
             self._fatal = error
             raise Fenced(f"{self.group_id}-{self.instance}: {error}")
-        self._fenced_at = now
         logger.warning("%s-%s joins anew: %s", self.group_id, self.instance, error)
         self._consumer.close()
         # Closing tells the same error again, which is not one of the new member.
@@ -222,6 +221,28 @@ class Consumer:
         if self._assigned:
             self._given(None, self._assigned)
         self._consumer = self._joined()
+
+
+class _Fences:
+    """Tells whether a fence may be this member's own ghost.
+
+    A broker that dies while a member joins may keep that member's ghost, which then fences the
+    member itself: once for each such death.
+    """
+
+    def __init__(self) -> None:
+        self._last = -math.inf
+        self._broker_was_gone = False
+
+    def broker_gone(self) -> None:
+        """Take in that a broker went away: what fences next may be a ghost of that time."""
+        self._broker_was_gone = True
+
+    def may_join_anew(self, now: float) -> bool:
+        """Take in a fence, at a monotonic time in s."""
+        ghost = self._broker_was_gone or now - self._last >= FENCED_AGAIN_SECONDS
+        self._last, self._broker_was_gone = now, False
+        return ghost
 
 
 class _Commit:

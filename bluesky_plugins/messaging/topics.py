@@ -39,7 +39,7 @@ NO_ANSWER = frozenset(
 )
 
 
-def make_topics(settings: Settings, timeout: float = 10.0) -> None:
+def make_topics(settings: Settings, timeout: float = 30.0) -> None:
     """Make the topics of the beamline that are not there yet, and wait until they can be used.
 
     A topic that exists is left as it is: the number of partitions decides which key lies

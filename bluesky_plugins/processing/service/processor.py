@@ -290,7 +290,7 @@ class Processor:
     def _topics_made(self) -> bool:
         while not self._stopping.is_set():
             try:
-                make_topics(self.settings)
+                make_topics(self.settings, REACH_S)
                 return True
             except BrokerUnreachable:
                 self._stopping.wait(RETRY_S)
