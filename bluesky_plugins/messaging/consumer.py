@@ -74,6 +74,7 @@ class Consumer:
         self._unplaced: list[TopicPartition] | None = None
         self._assigned: list[TopicPartition] = []
         self._paused = False
+        self._member = False
         self._fatal: KafkaError | None = None
         self._fences = _Fences()
         self._outage = Outage(logger, settings.kafka.address, CONSUMER)
@@ -106,6 +107,9 @@ class Consumer:
         """
         if not offsets:
             return
+        if not self._member:
+            # The broker would call it a fence.
+            raise CommitFailed(f"{self.group_id}-{self.instance} has not joined its group yet")
         wanted = [TopicPartition(t, p, offset) for (t, p), offset in offsets.items()]
         commit = _Commit(self._consumer, wanted)
         try:
@@ -139,6 +143,7 @@ class Consumer:
         self._consumer.close()
 
     def _taken(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        self._member = True
         # The offsets are asked for outside of this callback: while a broker is away that
         # takes time, and may fail. Until then nothing is fetched.
         consumer.assign([])
@@ -178,6 +183,7 @@ class Consumer:
         self._assigned = []
         if told and self._on_revoke is not None:
             self._on_revoke([(each.topic, each.partition) for each in partitions])
+        self._member = False
 
     def _is_message(self, raw: Any) -> bool:
         error = raw.error()
@@ -218,6 +224,7 @@ class Consumer:
         self._consumer.close()
         # Closing tells the same error again, which is not one of the new member.
         self._fatal = None
+        self._member = False
         if self._assigned:
             self._given(None, self._assigned)
         self._consumer = self._joined()

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,17 @@ from tests.servers import free_port
 
 pytestmark = pytest.mark.system
 
-# A process that measures with `document_proxy` set, and says how long its run takes.
+# A process that measures with `document_proxy` set, and says how long its run takes. Before it, and
+# until a file is there, others: what is sent before 0MQ has connected all is not delivered.
 RUN = """
-import json, sys, time
+import json, os, sys, time
 from bluesky.plans import count
 from ophyd.sim import det
 from bluesky_plugins.profile.engine import make_engine
 from bluesky_plugins.settings import load_settings
 engine = make_engine(load_settings(), headless=True, table=False)
+while len(sys.argv) > 1 and not os.path.exists(sys.argv[1]):
+    engine(count([det]))
 began = time.monotonic()
 uids = engine(count([det], 300))
 print(json.dumps({"uid": list(uids)[0], "took": time.monotonic() - began}))
@@ -97,8 +101,8 @@ def listening(port: int) -> Iterator[queue.SimpleQueue[dict[str, Any]]]:
         thread.join(10)
 
 
-def measured(address: str, folder: Path) -> dict[str, Any]:
-    """What the process said, and how long it took to end after its run."""
+def measured(address: str, folder: Path, *until: str) -> dict[str, Any]:
+    """What the process said: the uid of its run, and how long that took, in s."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("BLUESKY_PLUGINS_")}
     prefix = "BLUESKY_PLUGINS_"
     environment = {
@@ -109,7 +113,7 @@ def measured(address: str, folder: Path) -> dict[str, Any]:
         f"{prefix}DOCUMENT_PROXY": address,
     }
     done = subprocess.run(
-        [sys.executable, "-c", RUN],
+        [sys.executable, "-c", RUN, *until],
         env=environment,
         capture_output=True,
         text=True,
@@ -122,29 +126,17 @@ def measured(address: str, folder: Path) -> dict[str, Any]:
 
 
 def test_documents_of_the_engine_come_out_of_the_proxy(tmp_path: Path) -> None:
-    with proxy() as (into, out), listening(out) as got:
-        # Subscriptions travel by themselves: what is sent before they arrive is not delivered.
-        wait_until_heard(into, got)
-        measured(f"127.0.0.1:{into}", tmp_path)
-        names = []
-        while "stop" not in names:
-            document = got.get(timeout=20)
-            if "probe" not in document.values():
-                names.append(document["document"])
+    heard, documents = tmp_path / "heard", []
+    with proxy() as (into, out), listening(out) as got, ThreadPoolExecutor(1) as pool:
+        saying = pool.submit(measured, f"127.0.0.1:{into}", tmp_path, str(heard))
+        got.get(timeout=40)
+        heard.touch()
+        uid = saying.result()["uid"]
+        while not any(d["document"] == "stop" and d["run_start"] == uid for d in documents[-1:]):
+            documents.append(got.get(timeout=20))
+    first = [document["uid"] for document in documents].index(uid)
+    names = [document["document"] for document in documents[first:]]
     assert names == ["start", "descriptor", *["event"] * 300, "stop"]
-
-
-def wait_until_heard(port: int, got: queue.SimpleQueue[dict[str, Any]]) -> None:
-    publisher = ProxyPublisher(f"127.0.0.1:{port}")
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        publisher("stop", {"uid": "probe", "run_start": "probe"})
-        try:
-            got.get(timeout=0.1)
-        except queue.Empty:
-            continue
-        break
-    publisher.close()
 
 
 def test_a_proxy_that_is_away_holds_up_neither_the_run_nor_the_end(tmp_path: Path) -> None:

@@ -484,6 +484,21 @@ def test_two_processes_with_the_same_instance_do_not_both_go_on(settings: Settin
         member.close()
 
 
+def test_commit_before_it_has_joined_fails_and_fences_nobody(
+    settings: Settings, producer: Producer
+) -> None:
+    send_numbers(producer, settings.topic("documents"), 0, 10)
+    first = consumer_of(settings)
+    offsets = nexts(take(first, 10))
+    first.close()
+    consumer = consumer_of(settings)
+    with pytest.raises(CommitFailed, match="has not joined"):
+        consumer.commit(offsets)
+    take(consumer, 10)
+    consumer.commit(offsets)
+    consumer.close()
+
+
 def test_paused_consumer_keeps_its_place(settings: Settings, producer: Producer) -> None:
     told: list[Any] = []
     consumer = consumer_of(settings, on_revoke=told.append)
