@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
 
-__all__ = ["MARK", "end_processes", "marked_processes", "stray_repeaters"]
+__all__ = ["MARK", "end_processes", "marked_processes", "running_after", "stray_repeaters"]
 
 # In the environment of the supervisor and so of everything below it. It is not the variable
 # by which a person names the folder: their own session must outlive the stack.
@@ -42,11 +44,28 @@ def end_processes(processes: Iterable[psutil.Process], timeout: float) -> list[i
     found = list(processes)
     for process in found:
         _signal(process, kill=False)
-    _, alive = psutil.wait_procs(found, timeout)
+    alive = running_after(found, timeout)
     for process in alive:
         _signal(process, kill=True)
-    psutil.wait_procs(alive, 5.0)
+    running_after(alive, 5.0)
     return [p.pid for p in found]
+
+
+def running_after(processes: Iterable[psutil.Process], timeout: float) -> list[psutil.Process]:
+    """Those that still run when all have ended or `timeout` seconds are over."""
+    # Not psutil.wait_procs: of 7.2 it raises FileNotFoundError or EINVAL when it asks for a process
+    # while that is ending (pidfd_open; sgl-project/sglang#26964).
+    alive, deadline, pause = list(processes), time.monotonic() + timeout, threading.Event()
+    while (alive := [p for p in alive if _runs(p)]) and time.monotonic() < deadline:
+        pause.wait(0.02)
+    return alive
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _own_processes() -> list[psutil.Process]:

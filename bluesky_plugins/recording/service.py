@@ -44,8 +44,8 @@ POLL_SECONDS = 0.05
 # After this, a consumer that cannot hand over its bulk is paused and polled, to stay in its group.
 ROOM_SECONDS = 1.0
 # What is in hand is finished, then Kafka is told goodbye; both together.
-FINISH_SECONDS = 2.5
-STOP_SECONDS = 4.0
+FINISH_SECONDS = 1.5
+STOP_SECONDS = 2.5
 TOPICS_SECONDS = 2.0
 CLOSE_SECONDS = 0.5
 

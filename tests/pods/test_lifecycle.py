@@ -12,6 +12,7 @@ import httpx
 import psutil
 import pytest
 
+from bluesky_plugins.embedded.processes import running_after
 from tests.pods.beamline import DATABROKER, PODS, ROOT, Beamline, Podman, after, claims, containers
 
 pytestmark = [pytest.mark.pods, pytest.mark.timeout(240, func_only=True)]
@@ -109,8 +110,7 @@ def test_stop_leaves_no_container_pod_or_network(
 def test_stop_leaves_no_process(
     processes: list[psutil.Process], stopped: subprocess.CompletedProcess[str]
 ) -> None:
-    _gone, alive = psutil.wait_procs(processes, timeout=5)
-    assert (alive, len(processes) > 40) == ([], True)
+    assert (running_after(processes, 5.0), len(processes) > 40) == ([], True)
 
 
 def test_stop_keeps_the_data_and_no_other_volume(

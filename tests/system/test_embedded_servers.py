@@ -170,6 +170,7 @@ def test_killed_mongo_has_no_key_without_its_document(private_mongo):
                         assert uid in found
 
 
+@pytest.mark.timed
 def test_mongo_ends_with_0_on_sigterm_and_keeps_what_it_has(private_mongo):
     with pymongo.MongoClient(private_mongo.address) as client:
         client.t.c.insert_one({"uid": "a"})
@@ -378,6 +379,7 @@ def test_kafka_that_cannot_write_ends_and_says_so(private_kafka, tmp_path):
     assert len(read_all(private_kafka.address, "t", 1)) == 30
 
 
+@pytest.mark.timed
 def test_killed_kafka_answers_again_soon(private_kafka):
     make_topic(private_kafka.address)
     private_kafka.kill()

@@ -67,7 +67,7 @@ def ready_line(process: subprocess.Popen[str]) -> str:
 
 def stop(process: subprocess.Popen[str]) -> int:
     process.terminate()
-    status = process.wait(5)
+    status = process.wait(DEADLINE)
     for stream in (process.stdout, process.stderr):
         if stream is not None:
             stream.close()

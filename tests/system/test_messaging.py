@@ -117,6 +117,7 @@ def test_broker_killed_in_the_middle_loses_and_doubles_nothing(
     assert numbers(private, topic, 21000) == list(range(21000))
 
 
+@pytest.mark.timed
 def test_send_returns_at_once_and_flush_too_while_the_broker_is_down(
     private: Settings, private_kafka: Any
 ) -> None:
@@ -445,6 +446,7 @@ while True:
 """
 
 
+@pytest.mark.timed
 def test_killed_consumer_goes_on_at_once(settings: Settings, producer: Producer) -> None:
     send_numbers(producer, settings.topic("documents"), 0, 10)
     producer.flush(SECONDS)
@@ -662,6 +664,7 @@ def test_reader_starts_at_given_offsets_and_at_a_time(
     reader.close()
 
 
+@pytest.mark.timed
 def test_reader_fails_in_time_when_nobody_answers(private: Settings, private_kafka: Any) -> None:
     private_kafka.kill()
     reader = TopicReader(private, private.topic("documents"))
@@ -685,6 +688,7 @@ def test_topics_that_exist_keep_their_partitions(settings: Settings) -> None:
     assert set(partition_counts(settings).values()) == {settings.kafka.partitions}
 
 
+@pytest.mark.timed
 def test_topics_fail_in_time_when_nobody_answers(private: Settings, private_kafka: Any) -> None:
     private_kafka.kill()
     begin = time.monotonic()

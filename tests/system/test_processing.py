@@ -203,6 +203,7 @@ def test_killed_in_the_middle_there_is_one_start_and_one_result(bench: Bench) ->
     assert [one["state"] for one in jobs.find()] == ["succeeded", "succeeded"]
 
 
+@pytest.mark.timed
 def test_a_person_at_a_prompt_runs_a_program_looks_at_it_and_stops_it(bench: Bench) -> None:
     bench.recommender()
     trigger = Trigger(TriggerMethod.LOCAL_BASH_SCRIPT, settings=bench.settings)

@@ -19,6 +19,7 @@ import psutil
 import pytest
 import yaml
 
+from bluesky_plugins.embedded.processes import running_after
 from bluesky_plugins.profile import mend_queue
 from bluesky_plugins.profile.mending import MendState
 from bluesky_plugins.profile.queue_control import NoAnswerError, QueueControl
@@ -289,9 +290,10 @@ def children_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 def gone(processes: list[psutil.Process]) -> bool:
-    return not psutil.wait_procs(processes, timeout=5)[1]
+    return not running_after(processes, DEADLINE)
 
 
+@pytest.mark.timed
 def test_manager_that_is_terminated_closes_the_run_and_leaves_nobody(queue: PrivateQueue) -> None:
     manager = queue.start()
     children = children_of(manager)
@@ -344,6 +346,7 @@ def test_manager_that_finds_no_redis_waits_for_it(queue: PrivateQueue, private_v
     assert manager.poll() is None
 
 
+@pytest.mark.timed
 def test_manager_that_waits_for_redis_ends_when_it_is_terminated(
     queue: PrivateQueue, private_valkey: Any
 ) -> None:

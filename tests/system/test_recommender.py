@@ -244,6 +244,7 @@ def test_kill_9_at_any_moment_gives_the_same_17_points(settings: Settings, plan:
         assert {**first, "time": 0} == {**doc, "time": 0}
 
 
+@pytest.mark.timed
 def test_sigterm_ends_it_with_0_within_5_s(settings: Settings) -> None:
     process = Process(settings)
     process.start()
@@ -251,6 +252,7 @@ def test_sigterm_ends_it_with_0_within_5_s(settings: Settings) -> None:
     assert process.kill(signal.SIGTERM) == 0
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("harm", ["kill", "freeze"])
 def test_sigterm_ends_it_also_while_kafka_is_away(
     harm: str, private_kafka: Any, make_settings: Callable[..., Settings]

@@ -297,6 +297,7 @@ def test_kill_9_at_any_moment_loses_nothing_and_stores_nothing_twice(
     assert_each_once(database, *runs)
 
 
+@pytest.mark.timed
 def test_sigterm_ends_it_within_5_s_with_status_0_and_what_it_held_is_stored(
     make_settings: Callable[..., Settings], client: Any
 ) -> None:
@@ -333,6 +334,7 @@ def test_mongodb_killed_and_started_again_loses_nothing(
     assert_each_once(database, before, *during)
 
 
+@pytest.mark.timed
 def test_without_mongodb_it_stops_within_5_s_and_loses_nothing(
     make_settings: Callable[..., Settings], private_mongo: Any, client: Any
 ) -> None:
@@ -351,6 +353,7 @@ def test_without_mongodb_it_stops_within_5_s_and_loses_nothing(
     assert_each_once(database, run)
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("outage", ["freeze", "kill"])
 def test_without_kafka_it_stops_within_5_s_and_loses_nothing(
     outage: str, make_settings: Callable[..., Settings], private_kafka: Any, client: Any

@@ -171,6 +171,7 @@ def test_two_stacks_side_by_side_share_no_port(stack, second_stack):
     assert {p["state"] for p in stack.status().values()} == {"running"}
 
 
+@pytest.mark.timed
 def test_every_killed_part_is_started_again_within_two_seconds(second_stack):
     parts_file = second_stack.state_dir / "run" / "parts.json"
 

@@ -95,6 +95,7 @@ def test_a_stranger_on_the_port_is_not_taken_for_the_part(launch):
         assert "not ready after" in stack.wait_ready(["part"], 1.0, lambda name: None)["part"]
 
 
+@pytest.mark.timed
 def test_a_killed_part_works_again_within_two_seconds(launch):
     stack = launch(program(STEADY))
     pid = stack.records()["part"].pid

@@ -10,6 +10,7 @@ import sys
 import psutil
 import pytest
 
+from bluesky_plugins.embedded.processes import running_after
 from bluesky_plugins.embedded.tether import tethered
 
 PAUSE = [sys.executable, "-c", "import signal; print('up', flush=True); signal.pause()"]
@@ -28,8 +29,7 @@ def test_killed_parent_leaves_nothing():
         child = psutil.Process(int(parent.stdout.readline()))
         assert child.is_running()
         parent.kill()
-    _, alive = psutil.wait_procs([child], timeout=5)
-    assert alive == []
+    assert running_after([child], timeout=5) == []
 
 
 def test_program_has_the_process_id_of_the_script():
