@@ -28,7 +28,7 @@ echo "== import-linter =="
 lint-imports
 echo "== pytest =="
 status=0
-python -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder -m "not timed" || status=$?
+python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder -m "not timed" || status=$?
 echo "== pytest, timed =="
 python -m pytest -m timed || status=$?
 exit "${status}"

@@ -182,7 +182,7 @@ def test_stop_leaves_no_process_behind(launch):
         # A grandchild of its own session and without its parent, as daemons are.
         program(f"{FORKING} os.getpid() % 2 or os.setsid(); {TERM_PROOF} {STEADY}", "forking"),
     )
-    assert len(marked_processes(stack.folder.root)) >= 5
+    until(lambda: len(marked_processes(stack.folder.root)) >= 5)
     stack.stop()
     assert marked_processes(stack.folder.root) == []
     assert not stack.alive
