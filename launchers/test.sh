@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All checks and tests: formatting, types, layers; unit, contract, system and pods tests.
 # Arguments go to pytest and then only pytest runs: `bash launchers/test.sh tests/unit`.
-# All together run in three processes: what most of them do most of the time is to wait. After them,
+# All together run in two processes: what most of them do most of the time is to wait. After them,
 # one by one, run those that hold the product to a time (`-m timed`).
 # As root with CI=true it first installs what pip cannot bring; elsewhere tests that lack it are skipped.
 set -euo pipefail

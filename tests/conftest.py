@@ -269,7 +269,7 @@ class RunningStack:
             return load_settings()
 
     def command(
-        self, *arguments: str, timeout: float = 120.0, **environment: str
+        self, *arguments: str, timeout: float = 600.0, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Run `bluesky-plugins ARGUMENTS...` to its end."""
         return subprocess.run(
@@ -294,7 +294,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     for server in ("kafka", "mongo", "valkey"):
         require(server)
     running = RunningStack(tmp_path_factory.mktemp("stack") / "state")
-    up = running.command("up")
+    # Eight parts beside the servers of other tests: whether it starts is asked, not how soon.
+    up = running.command("up", BLUESKY_PLUGINS_EMBEDDED__READY_SECONDS="300")
     try:
         assert up.returncode == 0, f"{up.stdout}\n{up.stderr}"
         yield running

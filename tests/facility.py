@@ -20,7 +20,8 @@ from urllib.parse import quote
 from tests.servers import PrivateServer, free_port
 
 NODES = 3
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0
+ASK_SECONDS = 60.0
 HEAP_MB = 256
 USER = "beamline"
 # What would have to be quoted or encoded somewhere; the storage tool takes no comma here.
@@ -218,8 +219,8 @@ class FacilityKafka:
             for operation in operations
         ]
         client = AdminClient({"bootstrap.servers": self.plain_address})
-        for done in client.create_acls(rules, request_timeout=20).values():
-            done.result(25)
+        for done in client.create_acls(rules, request_timeout=ASK_SECONDS).values():
+            done.result(ASK_SECONDS + 5)
 
     def wait_until_in_sync(self, deadline: float) -> None:
         """Every partition is led, and all nodes have all of it."""
@@ -243,7 +244,8 @@ class FacilityKafka:
     def metadata(self) -> Any:
         from confluent_kafka.admin import AdminClient
 
-        return AdminClient({"bootstrap.servers": self.plain_address}).list_topics(timeout=10)
+        client = AdminClient({"bootstrap.servers": self.plain_address})
+        return client.list_topics(timeout=ASK_SECONDS)
 
     def leader(self, topic: str, partition: int = 0) -> int:
         """Number of the node that leads a partition."""

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-READY_SECONDS = 40.0
-STOP_SECONDS = 15.0
+# They only bound a hang: a busy machine takes ten times as long as an idle one.
+READY_SECONDS = 120.0
+STOP_SECONDS = 60.0
 
 
 def free_port() -> int:

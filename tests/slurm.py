@@ -29,9 +29,11 @@ NEEDED = {
     "ssh-keygen": "openssh-client",
 }
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-READY_S = 30.0
+READY_S = 120.0
 STOP_S = 10.0
 
+# KillWait is what a wrapper has for its record, MessageTimeout what an answer may take, s; after as
+# long a command gives up a controller that is not there.
 SLURM_CONF = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -52,8 +54,8 @@ MpiDefault=none
 SwitchType=switch/none
 ReturnToService=2
 MinJobAge={min_job_age}
-KillWait=5
-MessageTimeout=6
+KillWait=30
+MessageTimeout=20
 SlurmdParameters=config_overrides
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=1,bf_interval=1
 StateSaveLocation={folder}/state
@@ -73,6 +75,7 @@ HostKey {folder}/host_key
 AuthorizedKeysFile {folder}/authorized_keys
 PidFile none
 StrictModes no
+MaxStartups 100
 UsePAM no
 PasswordAuthentication no
 KbdInteractiveAuthentication no
@@ -112,18 +115,19 @@ class Daemon:
                 env=self._environment,
             )
 
-    def stop(self) -> None:
+    def stop(self, within: float = STOP_S) -> None:
+        """SIGTERM; `kill -9` when it has not ended by then."""
         if self.process is not None:
             self.process.terminate()
             try:
-                self.process.wait(STOP_S)
+                self.process.wait(within)
             except subprocess.TimeoutExpired:
                 self.kill()
 
     def kill(self) -> None:
         if self.process is not None:
             self.process.kill()
-            self.process.wait(STOP_S)
+            self.process.wait(READY_S)
 
     @property
     def ended(self) -> bool:
@@ -140,6 +144,7 @@ class SlurmSite:
     def __init__(self, folder: Path, *, min_job_age: int = 300, cpus: int = 8) -> None:
         self.folder = folder
         self.user = getpass.getuser()
+        self.node_name = socket.gethostname().split(".")[0]
         self.ssh_port = free_port()
         self.bin = folder / "bin"
         self.work_dir = folder / "work dir"
@@ -178,7 +183,7 @@ class SlurmSite:
         self.slurm_conf.write_text(
             SLURM_CONF.format(
                 folder=self.folder,
-                host=socket.gethostname().split(".")[0],
+                host=self.node_name,
                 user=self.user,
                 controller_port=free_port(),
                 node_port=free_port(),
@@ -259,11 +264,6 @@ class SlurmSite:
             timeout=READY_S,
             check=False,
         )
-
-    @property
-    def node_name(self) -> str:
-        """What the node is called."""
-        return self.command("sinfo", "-h", "-o", "%n").stdout.split()[0]
 
     def node_idle(self) -> bool:
         return self.command("sinfo", "-h", "-o", "%T", "-p", "batch").stdout.strip() == "idle"

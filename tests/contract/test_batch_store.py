@@ -13,7 +13,9 @@ from bluesky_plugins.adaptive import BatchStore
 from bluesky_plugins.adaptive.store import UnstorableError
 from bluesky_plugins.settings import Settings
 
-pytestmark = pytest.mark.contract
+# The servers may have to start first, side by side with those of other tests.
+pytestmark = [pytest.mark.contract, pytest.mark.timeout(240)]
+SECONDS = 30.0
 
 
 @pytest.fixture(params=["fake", "embedded", "facility"])
@@ -25,7 +27,7 @@ def store(
     unused = {"redis": {"url": "redis://nowhere"}, "kafka": {"bootstrap_servers": "nowhere:1"}}
     settings = make_settings(mongo={"uri": uri}, **unused)
     client: Any = mongomock.MongoClient() if fake else None
-    made = BatchStore(client, settings) if fake else BatchStore.from_settings(settings)
+    made = BatchStore(client, settings) if fake else BatchStore.from_settings(settings, SECONDS)
     made.make_indexes()
     made.make_indexes()
     yield made

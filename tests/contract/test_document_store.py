@@ -23,7 +23,8 @@ from bluesky_plugins.recording import (
 from bluesky_plugins.testing.recording import MemoryDocumentStore
 from bluesky_plugins.testing.runs import composed_event, composed_run
 
-pytestmark = pytest.mark.contract
+# The servers may have to start first, side by side with those of other tests.
+pytestmark = [pytest.mark.contract, pytest.mark.timeout(240)]
 
 Content = Callable[[str], dict[str, dict[str, Any]]]
 

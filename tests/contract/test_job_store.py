@@ -18,7 +18,9 @@ from bluesky_plugins.settings import Settings
 from bluesky_plugins.testing import MemoryJobStore
 from bluesky_plugins.testing.jobs import unaccepted
 
-pytestmark = pytest.mark.contract
+# The servers may have to start first, side by side with those of other tests.
+pytestmark = [pytest.mark.contract, pytest.mark.timeout(240)]
+SECONDS = 30.0
 RULES = Rules()
 
 
@@ -34,7 +36,8 @@ def store(
     unused = {"redis": {"url": "redis://nowhere"}, "kafka": {"bootstrap_servers": "nowhere:1"}}
     settings = make_settings(mongo={"uri": uri}, **unused)
     client: Any = mongomock.MongoClient() if mock else None
-    made = MongoJobStore(client, settings) if mock else MongoJobStore.from_settings(settings)
+    real = MongoJobStore.from_settings
+    made = MongoJobStore(client, settings) if mock else real(settings, SECONDS)
     made.prepare()
     made.prepare()
     yield made
@@ -159,7 +162,8 @@ def test_a_job_that_can_never_be_stored_is_said_to_be(
     make_settings: Callable[..., Settings], embedded_mongo: str
 ) -> None:
     unused = {"redis": {"url": "redis://nowhere"}, "kafka": {"bootstrap_servers": "nowhere:1"}}
-    store = MongoJobStore.from_settings(make_settings(mongo={"uri": embedded_mongo}, **unused))
+    settings = make_settings(mongo={"uri": embedded_mongo}, **unused)
+    store = MongoJobStore.from_settings(settings, SECONDS)
     with pytest.raises(UnstorableError):
         store.accept(job(parameters={"huge": 2**70}))
     store.close()

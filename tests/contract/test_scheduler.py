@@ -34,8 +34,8 @@ from bluesky_plugins.processing.targets.slurm import SlurmScheduler
 from bluesky_plugins.processing.targets.ssh import AsyncsshRunner
 from bluesky_plugins.testing.targets import FakeScheduler, Outcome
 
-pytestmark = [pytest.mark.contract, pytest.mark.asyncio]
-DEADLINE = 30.0
+pytestmark = [pytest.mark.contract, pytest.mark.asyncio, pytest.mark.timeout(400)]
+DEADLINE = 90.0
 
 
 @dataclass
@@ -96,7 +96,7 @@ def fake_outcome(submission: Submission) -> Outcome | None:
     return Outcome(stdout=json.dumps(arguments) + "\n")
 
 
-WAITS = "import time; time.sleep(60)"
+WAITS = "import time; time.sleep(600)"  # longer than any test waits
 EXITS = "import sys; sys.exit(int(sys.argv[1]))"
 SHOWS = "import json, sys; print(json.dumps(sys.argv[1:]))"
 MEASURES = (

@@ -29,8 +29,9 @@ from bluesky_plugins.messaging import MessagingError, Producer, encode, make_top
 from bluesky_plugins.plans import adaptive_plan
 from bluesky_plugins.testing import FakeSuggestions, make_suggestion, make_waiting
 
-pytestmark = pytest.mark.contract
-DEADLINE = 15.0
+# The servers may have to start first, three nodes of Kafka among them.
+pytestmark = [pytest.mark.contract, pytest.mark.timeout(400)]
+DEADLINE = 30.0
 
 
 def started(reader: SuggestionReader) -> SuggestionReader:
@@ -174,7 +175,7 @@ def test_a_topic_that_is_not_there_is_an_error_that_names_it(make_settings: Any)
     settings = make_settings(mongo={"uri": "mongodb://unused"}, redis={"url": "redis://unused"})
     reader = KafkaSuggestions(settings).open("b")
     with pytest.raises(MessagingError, match=settings.topic("suggestions")):
-        reader.start(0.2)
+        started(reader)
     reader.close()
 
 
@@ -275,7 +276,7 @@ def test_an_answer_ends_the_wait_at_once(answers: Answers) -> None:
     threading.Timer(0.05, lambda: answers.put({"motor": 1})).start()
     before = time.monotonic()
     assert read(reader, 1) == [("answer", {"motor": 1})]
-    assert time.monotonic() - before < DEADLINE / 2
+    assert time.monotonic() - before < 7.5
     reader.close()
 
 
@@ -379,5 +380,5 @@ def test_a_plan_takes_its_seventeen_runs_over_the_redis_list(redis_url: str) -> 
         ours.get(block=False)
     ours.close()
     engine.loop.call_soon_threadsafe(engine.loop.stop)
-    engine._th.join(5)
+    engine._th.join(DEADLINE)
     engine.loop.close()

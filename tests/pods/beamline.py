@@ -19,7 +19,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 PODS = ("acquisition", "databroker", "recommender", "compute")
-DEADLINE = 60.0
+# Of what is waited for, and of a command of podman beside the builds of images.
+DEADLINE = 240.0
 QUEUE, DATABROKER, RECOMMENDER = (f"http://127.0.0.1:{port}" for port in (60610, 60640, 60620))
 
 Done = subprocess.CompletedProcess[str]
@@ -48,6 +49,14 @@ def containers(*pods: str) -> list[str]:
         for pod in pods or PODS
         for container in manifest(pod)["spec"]["containers"]
     ]
+
+
+def probe(container: str) -> list[str]:
+    """The command of a container's liveness probe."""
+    pod, _, name = container.partition("-")
+    found = next(each for each in manifest(pod)["spec"]["containers"] if each["name"] == name)
+    command: list[str] = found["livenessProbe"]["exec"]["command"]
+    return command
 
 
 def claims() -> set[str]:
@@ -102,7 +111,7 @@ class Podman:
         return self._run("podman", *arguments, stdin=stdin, timeout=timeout)
 
     def script(
-        self, name: str, *arguments: str, stdin: str | None = None, timeout: float = 240
+        self, name: str, *arguments: str, stdin: str | None = None, timeout: float = 900
     ) -> Done:
         """A script of the repository, `launchers/NAME` for instance, run to its end."""
         return self._run("bash", name, *arguments, stdin=stdin, timeout=timeout)
@@ -149,13 +158,14 @@ class Beamline:
     @property
     def starts(self) -> list[list[str]]:
         """The launchers that start them, with their arguments."""
+        patience = ("--timeout", "600")
         return [
-            ["start_core_pods.sh"],
-            ["start_adaptive_server.sh"],
-            ["start_compute_pod.sh", "--data", str(self.data)],
+            ["start_core_pods.sh", *patience],
+            ["start_adaptive_server.sh", *patience],
+            ["start_compute_pod.sh", *patience, "--data", str(self.data)],
         ]
 
-    def bsui(self, *lines: str, timeout: float = 180) -> str:
+    def bsui(self, *lines: str, timeout: float = 600) -> str:
         """What a headless bsui prints for these lines."""
         typed = "".join(f"{line}\n" for line in lines)
         done = self.launcher("launch_bluesky_headless.sh", stdin=typed, timeout=timeout)
@@ -190,7 +200,9 @@ class Beamline:
 
     def is_healthy(self, container: str) -> bool:
         """Whether its liveness probe succeeds now."""
-        return self.podman.try_("healthcheck", "run", container).returncode == 0
+        # Not `podman healthcheck run`: the third failure in a row has podman restart a container
+        # that takes longer to start than its manifest says, and here they come five a second.
+        return self.podman.try_("exec", container, *probe(container)).returncode == 0
 
     def wait_healthy(self, *names: str, timeout: float = DEADLINE) -> None:
         deadline = time.monotonic() + timeout
@@ -200,10 +212,10 @@ class Beamline:
 
     # -- what is kept -------------------------------------------------------------------------
 
-    def stored(self, container: str, uids: Sequence[str], timeout: float = 180) -> dict[str, Any]:
+    def stored(self, container: str, uids: Sequence[str], timeout: float = 600) -> dict[str, Any]:
         """What the store of this container's pod holds of the runs, once their stops are there."""
         source = (ROOT / "tests" / "scenario.py").read_text()
-        options = ("--json", "--timeout", "60", "--only", *uids)
+        options = ("--json", "--timeout", f"{DEADLINE:g}", "--only", *uids)
         said = self.podman(
             "exec",
             "-i",
@@ -222,10 +234,19 @@ class Beamline:
     def shown(self, uid: str) -> bool:
         """Whether the databroker server has the end of this run."""
         with self.http(DATABROKER) as client:
-            answer = client.get(f"/api/v1/metadata/{uid}")
-        return answer.status_code == 200 and bool(
+            answer = answered(client, f"/api/v1/metadata/{uid}")
+        return answer is not None and bool(
             answer.json()["data"]["attributes"]["metadata"].get("stop")
         )
+
+
+def answered(client: httpx.Client, path: str) -> httpx.Response | None:
+    """The answer, if it is a good one; none also where nobody listens yet."""
+    try:
+        answer = client.get(path)
+    except httpx.TransportError:
+        return None
+    return answer if answer.status_code == 200 else None
 
 
 # -- a bsui that stays -----------------------------------------------------------------------
@@ -247,11 +268,14 @@ def slow(seconds):
         return (yield from bp.count(devices, md=md))
     return reading
 def adaptive(seconds=0.2, **options):
+    # Longer than a server takes to be stopped and started beside other tests.
+    options.setdefault("timeout", 600)
     return adaptive_plan([det], {motor: options.pop("x", 0)}, to_recommender=to_recommender,
         from_recommender=from_recommender, take_reading=slow(seconds), **options)
 def slow_move(to):
     yield from bps.mv(motor, 0)
-    yield from bps.mv(motor.velocity, 5)
+    # It is still on its way when podman has killed its IOC.
+    yield from bps.mv(motor.velocity, 0.5)
     yield from bps.abs_set(motor, to, group="move")
     yield from bps.sleep(0.5)
     print("@moving", flush=True)
@@ -297,7 +321,7 @@ class Session:
         assert self._process.stdin is not None
         try:
             self._process.stdin.close()
-            self._process.wait(60)
+            self._process.wait(DEADLINE)
         except (BrokenPipeError, subprocess.TimeoutExpired):
             self._process.kill()
             self._process.wait(10)
@@ -334,7 +358,7 @@ class Session:
         """Start a plan; `hear` what it says."""
         self.type(f"go({plan})")
 
-    def ended(self, timeout: float = 120) -> dict[str, Any]:
+    def ended(self, timeout: float = 600) -> dict[str, Any]:
         """How the plan went."""
         found: dict[str, Any] = json.loads(self.hear("@ended", timeout))
         return found

@@ -9,9 +9,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.pods.beamline import RECOMMENDER, Beamline, Done, after, until
+from tests.pods.beamline import DEADLINE, RECOMMENDER, Beamline, Done, after, until
 
-pytestmark = [pytest.mark.pods, pytest.mark.timeout(150, func_only=True)]
+pytestmark = [pytest.mark.pods, pytest.mark.timeout(900, func_only=True)]
 
 FINAL = {"succeeded", "failed", "timed_out", "cancelled", "lost"}
 # A camera's frames, and the target that the run asks for.
@@ -53,8 +53,8 @@ def state(beamline: Beamline, key: str) -> str:
     return found
 
 
-def ended(beamline: Beamline, key: str, timeout: float = 60) -> dict[str, Any]:
-    until(lambda: state(beamline, key) in FINAL, f"end of the job {key}", timeout)
+def ended(beamline: Beamline, key: str) -> dict[str, Any]:
+    until(lambda: state(beamline, key) in FINAL, f"end of the job {key}")
     return shown(beamline, key)
 
 
@@ -68,7 +68,7 @@ def ssh(beamline: Beamline, *words: str, user: str = "beamline", key: str = "id_
         "StrictHostKeyChecking": "yes",
         "IdentitiesOnly": "yes",
         "BatchMode": "yes",
-        "ConnectTimeout": "10",
+        "ConnectTimeout": "60",
     }
     flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
     return subprocess.run(
@@ -76,7 +76,7 @@ def ssh(beamline: Beamline, *words: str, user: str = "beamline", key: str = "id_
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=DEADLINE,
         check=False,
     )
 
@@ -130,7 +130,7 @@ def test_a_job_that_its_container_s_crash_ends_is_not_run_again_and_says_why(
     write_queue(beamline, number)
     beamline.kill("compute-slurm")
     beamline.wait_healthy("compute-slurm")
-    found = ended(beamline, key, timeout=100)
+    found = ended(beamline, key)
     assert found["state"] in ("failed", "lost")
     assert "NODE_FAIL" in found["reason"], found
     # Its CPU is free again, and what comes after is carried out.
@@ -139,10 +139,13 @@ def test_a_job_that_its_container_s_crash_ends_is_not_run_again_and_says_why(
 
 
 def test_jobs_go_on_over_a_crash_of_the_door(beamline: Beamline) -> None:
-    key = asked(beamline, "/bin/sleep", "5")
+    # It ends when it is told to, so that it runs while the door is away.
+    last = f"/home/beamline/last-{uuid4().hex}"
+    key = asked(beamline, "/bin/sh", "-c", f"until [ -e {last} ]; do sleep 0.2; done")
     until(lambda: state(beamline, key) == "running", "job known to run")
     beamline.kill("compute-sshd")
     beamline.wait_healthy("compute-sshd")
+    beamline.podman("exec", "compute-sshd", "touch", last)
     assert ended(beamline, key)["state"] == "succeeded"
 
 
@@ -153,7 +156,7 @@ def write_queue(beamline: Beamline, number: str) -> None:
         "exec", "compute-slurm", "scontrol", "update", f"JobId={number}", "AdminComment=seen"
     )
     look = ("find", "/var/lib/slurm/state/job_state", "-newer", "/tmp/now")
-    until(lambda: beamline.podman("exec", "compute-slurm", *look).strip(), "queue on disk", 30)
+    until(lambda: beamline.podman("exec", "compute-slurm", *look).strip(), "queue on disk")
 
 
 # -- the door -------------------------------------------------------------------------------
@@ -186,10 +189,13 @@ def test_sshd_forwards_nothing(beamline: Beamline) -> None:
 def test_jobs_see_the_folder_that_is_given_and_cannot_write_it(
     beamline: Beamline, tmp_path: Path
 ) -> None:
+    # A record is there a moment before Slurm has its job out of the queue.
+    queue = ("exec", "compute-slurm", "squeue", "--noheader")
+    until(lambda: not beamline.podman(*queue).strip(), "end of all jobs")
     (tmp_path / "frames").touch()
     tmp_path.chmod(0o755)
     try:
-        done = beamline.launcher("start_compute_pod.sh", "--data", str(tmp_path))
+        done = beamline.launcher(*beamline.starts[-1][:-1], str(tmp_path))
         assert done.returncode == 0, done.stderr
         seen = ssh(beamline, "ls /beamline/data; touch /beamline/data/more")
     finally:

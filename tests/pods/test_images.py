@@ -14,9 +14,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.pods.beamline import ROOT, Podman, until
+from tests.pods.beamline import DEADLINE, ROOT, Podman, until
 
-pytestmark = [pytest.mark.pods, pytest.mark.timeout(120, func_only=True)]
+pytestmark = [pytest.mark.pods, pytest.mark.timeout(900, func_only=True)]
 
 IMAGES = (
     "bluesky-base", "bluesky", "caproto", "compute", "databroker-server", "jupyter", "kafka",
@@ -176,7 +176,7 @@ def test_program_of_a_job_has_an_environment_of_its_own(podman: Podman, name: st
 
 
 def test_second_build_finds_everything_unchanged(podman: Podman) -> None:
-    done = podman.script("image_builders/build_all.sh", timeout=55)
+    done = podman.script("image_builders/build_all.sh")
     lines = [line for line in done.stdout.splitlines() if line.startswith("[")]
     assert done.returncode == 0, done.stderr
     assert len(lines) == len(IMAGES)
@@ -189,7 +189,7 @@ def build(podman: Podman, script: Path, **environment: str) -> subprocess.Comple
         env={**podman.environment, **environment},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=DEADLINE,
         check=False,
     )
 

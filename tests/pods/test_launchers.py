@@ -14,10 +14,10 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.pods.beamline import Beamline, after
+from tests.pods.beamline import DEADLINE, Beamline, after
 from tests.pods.conftest import refuse
 
-pytestmark = [pytest.mark.pods, pytest.mark.timeout(180, func_only=True)]
+pytestmark = [pytest.mark.pods, pytest.mark.timeout(900, func_only=True)]
 
 JUPYTER = "http://127.0.0.1:18888"
 # As start-jupyter does it for the notebooks of a person.
@@ -47,7 +47,7 @@ def test_example_data_are_made_in_a_container_of_the_pod(beamline: Beamline) -> 
         "localhost/bluesky",
         "bash",
         "/opt/bluesky-plugins/launchers/generate_example_data.sh",
-        timeout=120,
+        timeout=DEADLINE,
     )
     rows = [line.split()[1:3] for line in said.splitlines()[-8:]]
     assert [rows[0], rows[3], *rows[-2:]] == [
@@ -69,7 +69,7 @@ def jupyter(beamline: Beamline) -> Iterator[str]:
         refuse("a JupyterLab runs here already: bash launchers/start_jupyter.sh --stop")
     kept = podman.try_("volume", "exists", "jupyter-notebooks").returncode == 0
     try:
-        done = beamline.launcher("start_jupyter.sh", "--port", "18888")
+        done = beamline.launcher("start_jupyter.sh", "--port", "18888", "--timeout", "600")
         assert done.returncode == 0, f"{done.stdout}{done.stderr}"
         assert "18888/lab" in done.stdout
         yield (beamline.folder / "jupyter_token").read_text().strip()
@@ -83,19 +83,19 @@ def jupyter(beamline: Beamline) -> Iterator[str]:
 def test_jupyter_lab_gives_nothing_without_its_token(jupyter: str) -> None:
     wrong = {"Authorization": "token 0000000000"}
     answers = [
-        httpx.get(f"{JUPYTER}/api/contents").status_code,
-        httpx.post(f"{JUPYTER}/api/kernels").status_code,
-        httpx.get(f"{JUPYTER}/api/contents", headers=wrong).status_code,
-        httpx.get(f"{JUPYTER}/lab").status_code,
+        httpx.get(f"{JUPYTER}/api/contents", timeout=70).status_code,
+        httpx.post(f"{JUPYTER}/api/kernels", timeout=70).status_code,
+        httpx.get(f"{JUPYTER}/api/contents", headers=wrong, timeout=70).status_code,
+        httpx.get(f"{JUPYTER}/lab", timeout=70).status_code,
     ]
     assert answers == [403, 403, 403, 302]
 
 
 def test_jupyter_lab_shows_the_example_to_who_has_the_token(jupyter: str) -> None:
     headers = {"Authorization": f"token {jupyter}"}
-    found = httpx.get(f"{JUPYTER}/api/contents", headers=headers).json()["content"]
-    assert "last_run.ipynb" in [each["name"] for each in found]
-    assert httpx.get(f"{JUPYTER}/lab", headers=headers).status_code == 200
+    answer = httpx.get(f"{JUPYTER}/api/contents", headers=headers, timeout=70)
+    assert "last_run.ipynb" in [each["name"] for each in answer.json()["content"]]
+    assert httpx.get(f"{JUPYTER}/lab", headers=headers, timeout=70).status_code == 200
 
 
 def test_token_of_jupyter_lab_is_in_a_file_of_its_owner_alone(
@@ -116,7 +116,7 @@ def test_example_notebook_reads_and_plots_the_last_run_of_the_pod(
             "uid, = RE(scan([det], motor, -1, 3, 5))", "_ = db[uid]", "print(f'{uid=!s}')"
         ),
     )
-    notebook = json.loads(beamline.podman("exec", "jupyter", "sh", "-c", EXECUTE, timeout=120))
+    notebook = json.loads(beamline.podman("exec", "jupyter", "sh", "-c", EXECUTE))
     outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
     shown = "".join("".join(output.get("data", {}).get("text/plain", "")) for output in outputs)
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]

@@ -13,9 +13,19 @@ import psutil
 import pytest
 
 from bluesky_plugins.embedded.processes import running_after
-from tests.pods.beamline import DATABROKER, PODS, ROOT, Beamline, Podman, after, claims, containers
+from tests.pods.beamline import (
+    DATABROKER,
+    DEADLINE,
+    PODS,
+    ROOT,
+    Beamline,
+    Podman,
+    after,
+    claims,
+    containers,
+)
 
-pytestmark = [pytest.mark.pods, pytest.mark.timeout(240, func_only=True)]
+pytestmark = [pytest.mark.pods, pytest.mark.timeout(900, func_only=True)]
 
 
 # -- while they run -------------------------------------------------------------------------
@@ -110,7 +120,8 @@ def test_stop_leaves_no_container_pod_or_network(
 def test_stop_leaves_no_process(
     processes: list[psutil.Process], stopped: subprocess.CompletedProcess[str]
 ) -> None:
-    assert (running_after(processes, 5.0), len(processes) > 40) == ([], True)
+    # What looked after a container ends when podman has tidied up behind it.
+    assert (running_after(processes, DEADLINE), len(processes) > 40) == ([], True)
 
 
 def test_stop_keeps_the_data_and_no_other_volume(
@@ -140,7 +151,7 @@ def test_full_disk_is_said_before_anything_is_started(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE,
         check=False,
     )
     assert (done.returncode, "MB free; the pods need 999999999" in done.stderr) == (1, True)

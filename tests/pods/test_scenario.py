@@ -12,7 +12,7 @@ import pytest
 from tests.pods.beamline import ROOT, Beamline, until
 from tests.scenario import ADAPTIVE_RUNS
 
-pytestmark = [pytest.mark.pods, pytest.mark.timeout(180, func_only=True)]
+pytestmark = [pytest.mark.pods, pytest.mark.timeout(900, func_only=True)]
 
 SCRIPT = ROOT / "tests" / "scenario.py"
 
@@ -27,7 +27,7 @@ def embedded(stack: Any) -> dict[str, Any]:
         cwd=stack.state_dir,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -41,7 +41,7 @@ def uids(beamline: Beamline) -> list[str]:
     said = beamline.podman(
         *("exec", "-i", "acquisition-recorder", "python", "-W", "ignore", "-", "--uids"),
         stdin=SCRIPT.read_text(),
-        timeout=150,
+        timeout=600,
     )
     return said.split()
 

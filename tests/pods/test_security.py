@@ -15,7 +15,7 @@ import pytest
 
 from tests.pods.beamline import Beamline, containers
 
-pytestmark = [pytest.mark.pods, pytest.mark.timeout(60, func_only=True)]
+pytestmark = [pytest.mark.pods, pytest.mark.timeout(600, func_only=True)]
 
 PUBLISHED = {9092, 60610, 60620, 60622, 60640}
 # MongoDB, Redis, 0MQ, the queue's sockets, what is behind nginx, Kafka's other listeners, EPICS,

@@ -11,12 +11,14 @@ from bluesky_plugins.settings import load_settings
 
 moves = dict(argument.split("=") for argument in sys.argv[1:])
 devices = make_devices(load_settings())
-missing = connect([devices[name] for name in (*moves, "camera")])
+# It only bounds a hang: a busy machine takes ten times as long as an idle one.
+SECONDS = 60.0
+missing = connect([devices[name] for name in (*moves, "camera")], timeout=SECONDS)
 for name, position in moves.items():
-    devices[name].set(float(position)).wait(timeout=20)
+    devices[name].set(float(position)).wait(timeout=SECONDS)
 camera = devices["camera"]
 camera.stage()
-camera.trigger().wait(timeout=20)
+camera.trigger().wait(timeout=SECONDS)
 camera.read()
 resources = [doc for name, doc in camera.collect_asset_docs() if name == "resource"]
 camera.unstage()

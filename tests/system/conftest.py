@@ -20,7 +20,8 @@ from pymongo import MongoClient
 from bluesky_plugins.messaging import make_topics
 from bluesky_plugins.settings import Settings
 
-DEADLINE = 60.0
+# It only bounds a hang: a busy machine takes ten times as long as an idle one.
+DEADLINE = 120.0
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
@@ -81,6 +82,10 @@ class Process:
             if having in line:
                 return line
 
+    def rest(self) -> list[str]:
+        """The lines that were not waited for, once it has ended."""
+        return list(iter(lambda: self.lines.get(timeout=DEADLINE), None))
+
     @property
     def pid(self) -> int:
         assert self._process is not None
@@ -99,7 +104,7 @@ class Process:
         """`kill -9`."""
         assert self._process is not None
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(DEADLINE)
 
     def stop(self, timeout: float = 10.0) -> int:
         """SIGTERM; the exit status."""
@@ -122,7 +127,7 @@ class Loop:
         self._folder = folder
         self._processes: list[Process] = []
         self._client: MongoClient[dict[str, Any]] = MongoClient(
-            settings.mongo.address, serverSelectionTimeoutMS=2000
+            settings.mongo.address, serverSelectionTimeoutMS=int(DEADLINE * 1000)
         )
 
     def run(self, *argv: str) -> Process:
@@ -139,7 +144,9 @@ class Loop:
 
     def plan(self, **options: Any) -> Process:
         """An adaptive plan on simulated devices; it says `run N` and, at its end, its report."""
-        return self.run(str(Path(__file__).with_name("plan_process.py")), json.dumps(options))
+        # A service that is killed takes longer to come back on a busy machine than plans wait.
+        told = json.dumps({"timeout": DEADLINE, **options})
+        return self.run(str(Path(__file__).with_name("plan_process.py")), told)
 
     def report(self, plan: Process, timeout: float = DEADLINE) -> dict[str, Any]:
         return json.loads(plan.line('{"uids"', timeout))
@@ -187,7 +194,7 @@ def make_loop(
 
     def make(**sections: Any) -> Loop:
         settings = make_settings(**sections)
-        make_topics(settings, 30.0)
+        make_topics(settings, DEADLINE)
         made.append(Loop(settings, tmp_path))
         return made[-1]
 

@@ -24,7 +24,7 @@ from bluesky_plugins.messaging import Producer, TopicReader, decode
 from bluesky_plugins.settings import Settings
 from bluesky_plugins.testing import composed_run
 from tests.slurm import SlurmSite
-from tests.system.conftest import Loop, Process
+from tests.system.conftest import DEADLINE, Loop, Process
 
 __all__ = ["KINDS", "PLACES", "SBATCH_FAULTS", "SQUEUE_FAULTS", "Campaign"]
 
@@ -195,9 +195,12 @@ class Campaign(Loop):
         self.service_process = self.run("-m", "bluesky_plugins.cli", "recommender")
         self._note_pid(self.service_process)
         url = self.service_process.line("recommender ready").split()[-1]
+
+        def ready() -> Any:
+            return httpx.get(f"{url}/healthz", timeout=DEADLINE).json()["processing"]["ready"]
+
         # What is over before processing has ever read is none of its business.
-        healthy = f"{url}/healthz"
-        self.until(lambda: httpx.get(healthy).json()["processing"]["ready"], "processing")
+        self.until(ready, "processing")
         self._keeper = threading.Thread(target=self._keep)
         self._keeper.start()
 
@@ -234,8 +237,8 @@ class Campaign(Loop):
             self.kind_of[uid] = (kind, place)
             messages = [(topic, uid, name, doc) for name, doc in self._disordered(documents)]
             again += messages if number % 4 == 0 else []
-            producer.deliver(messages, 20.0)
-        producer.deliver(again, 20.0)
+            producer.deliver(messages, DEADLINE)
+        producer.deliver(again, DEADLINE)
         producer.close(5.0)
 
     def _disordered(self, documents: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
@@ -314,6 +317,16 @@ class Campaign(Loop):
             with contextlib.suppress(FileNotFoundError):
                 (self.site.bin / name).unlink()
 
+    def resume_node(self) -> None:
+        """As an administrator would.
+
+        A controller that was killed gives the ids of jobs that it had not saved anew, and Slurm
+        drains a node on which one of them still runs.
+        """
+        if "drain" in self.site.command("sinfo", "-h", "-o", "%T").stdout:
+            name = self.site.node_name
+            self.site.command("scontrol", "update", f"NodeName={name}", "State=RESUME")
+
     def counts(self) -> Counter[str]:
         """State -> number of jobs."""
         found = self.collection("plugins", "jobs").aggregate(
@@ -342,8 +355,8 @@ class Campaign(Loop):
         """All documents of that name on a topic, from its beginning."""
         reader = TopicReader(self.settings, self.settings.topic(topic))
         try:
-            position, found = reader.start("beginning", 10.0), []
-            ends = reader.ends(10.0)
+            position, found = reader.start("beginning", DEADLINE), []
+            ends = reader.ends(DEADLINE)
             while any(position[part] < end for part, end in ends.items()):
                 for message in reader.poll(1000, 0.2):
                     position[message.partition] = message.offset + 1

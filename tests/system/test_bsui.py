@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 ADAPTIVE = (
     "uids = RE(adaptive_plan([det], {motor: 0}, "
@@ -25,7 +25,7 @@ def bsui(stack: Any, *lines: str) -> subprocess.CompletedProcess[str]:
         input="\n".join(lines) + "\n",
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,
         check=False,
     )
 
@@ -111,7 +111,7 @@ def test_example_data_has_a_run_of_every_shape(stack: Any) -> None:
         env=stack.environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 POINTS = [1.5 * n for n in range(17)]
 
 
@@ -20,16 +23,35 @@ def run(stack: Any, *argv: str) -> subprocess.CompletedProcess[str]:
         env=stack.environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,
         check=False,
     )
+
+
+def until(condition: Callable[[], Any], timeout: float = 120.0) -> None:
+    deadline, pause = time.monotonic() + timeout, threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, "this never became true"
+        pause.wait(0.05)
+
+
+def until_ended(stack: Any, batch_id: str) -> None:
+    """What the recommender said of a batch is stored a moment after its plan has ended."""
+
+    def ended() -> bool:
+        shown = json.loads(run(stack, "batches", "show", batch_id, "--json").stdout or "{}")
+        return shown.get("state") == "ended"
+
+    until(ended)
 
 
 @pytest.fixture(scope="module")
 def demo(stack: Any) -> dict[str, Any]:
     done = run(stack, "demo", "--json")
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    until_ended(stack, told["batch_id"])
+    return told
 
 
 def test_demo_takes_seventeen_runs(demo: dict[str, Any]) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 
 import h5py
 import pytest
+from pymongo import MongoClient
 
 from bluesky_plugins.cli.programs import make_program
+from tests.system.test_demo import until, until_ended
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 
 def run(stack: Any, *argv: str) -> subprocess.CompletedProcess[str]:
@@ -22,7 +24,7 @@ def run(stack: Any, *argv: str) -> subprocess.CompletedProcess[str]:
         env=stack.environment,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=400,
         check=False,
     )
 
@@ -41,8 +43,10 @@ def told(stack: Any) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def demo(told: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    return json.loads(told.stdout.splitlines()[-1])
+def demo(stack: Any, told: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(told.stdout.splitlines()[-1])
+    until_ended(stack, found["batch_id"])
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +125,13 @@ def test_show_says_which_point_a_job_decided(
     assert decided["action"] == "stop"
 
 
-def test_replay_of_its_batch_finds_the_same_suggestions(stack: Any, demo: dict[str, Any]) -> None:
+def test_replay_of_its_batch_finds_the_same_suggestions(
+    stack: Any, demo: dict[str, Any], jobs: list[dict[str, Any]]
+) -> None:
+    of_runs = {"run_start": {"$in": [job["run"] for job in jobs]}}
+    with MongoClient[dict[str, Any]](stack.settings.mongo.address) as client:
+        stops = client[stack.settings.database("documents")]["run_stop"]
+        until(lambda: stops.count_documents(of_runs) == len(jobs))
     done = run(stack, "batches", "replay", demo["batch_id"])
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -133,7 +143,7 @@ def test_a_target_that_is_away_is_named_with_the_way_to_it(stack: Any) -> None:
         env=away,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=400,
         check=False,
     )
     assert done.returncode == 1

@@ -11,7 +11,7 @@ from bluesky_plugins.messaging import Producer, TopicReader
 from bluesky_plugins.testing.runs import composed_run
 from tests.facility import FacilityKafka
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 POINTS = [1.5 * n for n in range(17)]
 
 
@@ -66,9 +66,9 @@ def test_a_stream_of_documents_passes_the_death_of_its_leader_once_each(
         for name, doc in run:
             producer.send(topic, run[0][1]["uid"], name, doc)
         producer.flush(0.05)
-    assert producer.flush(60.0) == 0
+    assert producer.flush(120.0) == 0
     producer.close()
     reader = TopicReader(loop.settings, topic)
-    assert sum(reader.ends(20.0).values()) == sum(map(len, runs))
+    assert sum(reader.ends(60.0).values()) == sum(map(len, runs))
     reader.close()
     each_once(loop, [run[0][1]["uid"] for run in runs], events=50)

@@ -13,7 +13,7 @@ from bluesky_plugins.recording import COLLECTIONS, same_content
 from bluesky_plugins.settings import Settings
 from bluesky_plugins.testing.runs import composed_run
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 RECORDERS = 4
 Run = list[tuple[str, dict[str, Any]]]
@@ -22,7 +22,7 @@ Run = list[tuple[str, dict[str, Any]]]
 def shares(client: AdminClient, settings: Settings) -> list[set[int]]:
     """Partitions of the documents that each member of the group has."""
     group = f"{settings.beamline}.recorder"
-    found = client.describe_consumer_groups([group], request_timeout=10)[group].result(15)
+    found = client.describe_consumer_groups([group], request_timeout=60)[group].result(65)
     topic = settings.topic("documents")
     return [
         {p.partition for p in member.assignment.topic_partitions if p.topic == topic}
@@ -77,11 +77,11 @@ def test_four_recorders_one_of_them_killed_in_the_middle(
     recorders[2].kill()
     for run in runs[30:]:
         send(producer, loop.settings, run)
-    assert producer.flush(30) == 0
+    assert producer.flush(120) == 0
     producer.close()
     recorders[2].start()
     loop.until(lambda: stops.count_documents({}) >= len(runs), "stop of every run")
     reader = TopicReader(loop.settings, loop.settings.topic("documents"))
-    assert all(reader.ends(20).values()), "a partition without documents tests nothing"
+    assert all(reader.ends(60).values()), "a partition without documents tests nothing"
     reader.close()
     assert_each_stored_once(loop, runs)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.scenario import ADAPTIVE_RUNS, ScenarioError, documents_of, scenario
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 SCRIPT = Path(__file__).parents[1] / "scenario.py"
 
 
@@ -27,7 +27,7 @@ def test_facility_servers_and_embedded_ones_give_the_same_documents(
     embedded = piped_scenario(loops[0], tmp_path)
     assert len(embedded["runs"]) == ADAPTIVE_RUNS + 2
     assert [run["stop"][0]["exit_status"] for run in embedded["runs"][-2:]] == ["success", "fail"]
-    assert scenario(loops[1].settings, timeout=60) == embedded
+    assert scenario(loops[1].settings) == embedded
 
 
 def piped_scenario(loop: Any, folder: Path) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def piped_scenario(loop: Any, folder: Path) -> dict[str, Any]:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -19,10 +19,12 @@ import yaml
 from tests.conftest import RunningStack
 from tests.facility import KAFKA_PASSWORD, REDIS_PASSWORD, USER, FacilityKafka, traces_of
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+# Three nodes of Kafka, and the stack, may have to start first.
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "facility-servers.md"
-DEADLINE = 90.0
+# It only bounds a hang: a busy machine takes ten times as long as an idle one.
+DEADLINE = 180.0
 
 
 def documented(kafka: FacilityKafka, redis: str, mongo: str) -> dict[str, Any]:
@@ -66,7 +68,7 @@ def facility_stack(
 ) -> Iterator[FacilityStack]:
     settings = documented(facility_kafka, facility_redis, mongo)
     running = FacilityStack(tmp_path_factory.mktemp("facility-stack"), settings)
-    up = running.command("up")
+    up = running.command("up", BLUESKY_PLUGINS_EMBEDDED__READY_SECONDS="300")
     try:
         assert up.returncode == 0, f"{up.stdout}\n{up.stderr}"
         yield running
@@ -81,7 +83,7 @@ def test_a_batch_of_the_queue_is_measured_answered_and_recorded(
     web = json.loads(facility_stack.command("status", "--json").stdout)["httpserver"]["address"]
     key = (facility_stack.state_dir / "api_key").read_text().strip()
     headers = {"Authorization": f"ApiKey {key}"}
-    with httpx.Client(base_url=f"http://{web}", headers=headers, timeout=70) as door:
+    with httpx.Client(base_url=f"http://{web}", headers=headers, timeout=DEADLINE) as door:
         assert answered(door.post("/qs/create_environment"))["success"]
         until(lambda: answered(door.get("/api/status"))["manager_state"] == "idle")
         kwargs = {"dets": ["det"], "first_point": {"motor": 0}}
@@ -117,9 +119,13 @@ def until(condition: Any) -> Any:
 
 
 def test_doctor_finds_all_well(facility_stack: FacilityStack) -> None:
-    done = facility_stack.command("doctor", "--json")
-    found = json.loads(done.stdout)
-    assert {name: one["problem"] for name, one in found.items() if not one["ok"]} == {}
+    def findings() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(facility_stack.command("doctor", "--json").stdout)
+        print({name: one["problem"] for name, one in found.items() if not one["ok"]})
+        return found if all(one["ok"] for one in found.values()) else {}
+
+    # It asks each server for 3 s, too short for one answer or the other on a busy machine.
+    found = until(findings)
     assert found["kafka"]["detail"] == "brokers: 3"
     assert "4 partitions" in found["topics"]["detail"]
 

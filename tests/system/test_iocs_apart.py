@@ -17,9 +17,10 @@ import pytest
 from bluesky_plugins.iocs.camera import DATASET, frame, spot_width
 from tests.servers import free_port
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
-DEADLINE = 30.0
+# It only bounds a hang: a busy machine takes ten times as long as an idle one.
+DEADLINE = 120.0
 CLIENT = Path(__file__).with_name("camera_client.py")
 
 
@@ -58,7 +59,7 @@ class Apart:
     def end(self, part: str, *, kill: bool = False) -> int:
         process = self.processes.pop(part)
         (process.kill if kill else process.terminate)()
-        status = process.wait(10)
+        status = process.wait(DEADLINE)
         if process.stdout is not None:
             process.stdout.close()
         return status
@@ -69,7 +70,7 @@ class Apart:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=2 * DEADLINE,
             check=False,
         )
 
@@ -103,6 +104,7 @@ def until_seen(look: Callable[[], Any], expected: Any) -> None:
     pytest.fail("the camera never saw where the motors are")
 
 
+@pytest.mark.timed  # it has half a second to ask the motors, and then goes by what it knew
 def test_the_camera_sees_where_the_motors_of_the_other_process_are(apart: Apart) -> None:
     # It was there first, and finds the motors within seconds.
     until_seen(lambda: apart.picture("motor=1.5", "motor1=5", "motor2=-3"), spot(1.5, 5.0, -3.0))
@@ -119,14 +121,13 @@ def test_the_camera_bears_a_crash_of_the_motors_and_finds_them_again(apart: Apar
 
 
 def test_each_process_is_probed_at_its_own_port(apart: Apart) -> None:
-    def alive(part: str) -> int:
-        port = str(apart.ports[part])
-        options = ("--port", port, "--timeout", "4")
+    def alive(part: str, seconds: int = 20) -> int:
+        options = ("--port", str(apart.ports[part]), "--timeout", str(seconds))
         return apart.run("-m", "bluesky_plugins.cli", "healthy", "iocs", *options).returncode
 
     assert [alive(part) for part in apart.ports] == [0, 0]
     apart.end("camera", kill=True)
-    assert [alive(part) for part in apart.ports] == [0, 1]
+    assert [alive("beam"), alive("camera", 4)] == [0, 1]
 
 
 def test_each_process_ends_at_sigterm(apart: Apart) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
@@ -11,7 +12,7 @@ from uuid import uuid4
 import confluent_kafka
 import pytest
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 POINTS = [1.5 * n for n in range(17)]
 
 
@@ -99,12 +100,14 @@ def test_kafka_gone_for_good_ends_the_plan_at_its_deadline(
 ) -> None:
     loop = make_loop(kafka={"bootstrap_servers": private_kafka.address})
     loop.service("recommender")
-    plan = loop.plan(delay=0.05, timeout=3.0)
+    # Neither may an answer be late for the plan before the kill, nor the plan be at its end.
+    plan = loop.plan(delay=1.0, timeout=10.0)
     plan.line("run 3 ")
     private_kafka.kill()
-    report = loop.report(plan, timeout=90)
+    killed = time.monotonic()
+    report = loop.report(plan)
     assert "AdaptiveTimeout" in report["error"]
-    assert report["seconds"] < 30
+    assert time.monotonic() - killed < 10 + 27
     assert report["unsent"] > 0
 
 
@@ -130,31 +133,31 @@ def test_killed_plan_is_resumed_for_the_rest_of_the_points(loop: Any) -> None:
     loop.service("recommender")
     loop.service("recorder")
     batch_id = str(uuid4())
-    plan = loop.plan(delay=0.5, md={"batch_id": batch_id})
+    plan = loop.plan(delay=1.0, md={"batch_id": batch_id})
     plan.line("run 6 ")
     plan.kill()
     report = loop.report(loop.plan(delay=0, resume=batch_id))
     assert report["error"] == ""
     assert report["points"][-1] == 24.0
-    loop.recorded([])
-    starts = loop.until(
-        lambda: (found := loop.starts(batch_id)) and found[-1]["batch_count"] == 16 and found,
-        "the last run",
+    # They lie in several partitions: the last may be stored before others are.
+    loop.until(
+        lambda: {start["batch_count"] for start in loop.starts(batch_id)} == set(range(17)),
+        "a run of each count",
     )
-    assert {start["batch_count"] for start in starts} == set(range(17))
     assert_one_suggestion_each(loop, batch_id)
 
 
 def test_killed_scan_is_resumed_in_a_run_of_its_own(loop: Any) -> None:
     loop.service("recommender")
     batch_id = str(uuid4())
-    plan = loop.plan(scan=True, delay=0.2, md={"batch_id": batch_id})
-    plan.line("event 7 ")
+    plan = loop.plan(scan=True, delay=1.0, md={"batch_id": batch_id})
+    line = plan.line("event 7 ")
     plan.kill()
+    said = int([line, *plan.rest()][-1].split()[1])
     report = loop.report(loop.plan(scan=True, delay=0, resume=batch_id))
     assert report["error"] == ""
     [first] = report["counts"]
-    assert 6 <= first <= 9
+    assert first in (said - 1, said)  # the last event's own count, or the next if it was answered
     assert report["points"] == POINTS[first:]
     assert_one_suggestion_each(loop, batch_id)
 
@@ -198,7 +201,7 @@ def test_garbage_on_every_topic_is_dead_lettered_and_the_loop_goes_on(loop: Any)
         for value in garbage():
             producer.produce(loop.settings.topic(topic), value, key=b"garbage")
         producer.produce(loop.settings.topic(topic), None, key=b"garbage")
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
     report = loop.report(plan)
     assert report["error"] == ""
     assert report["points"] == POINTS
@@ -211,7 +214,7 @@ def read_dead_letters(loop: Any, at_least: int) -> list[dict[str, Any]]:
     from bluesky_plugins.messaging import TopicReader, decode
 
     reader = TopicReader(loop.settings, loop.settings.topic("dead_letters"))
-    reader.start("beginning", 20.0)
+    reader.start("beginning", 60.0)
     letters: list[dict[str, Any]] = []
 
     def enough() -> bool:
@@ -219,7 +222,7 @@ def read_dead_letters(loop: Any, at_least: int) -> list[dict[str, Any]]:
         return len({(doc["topic"], doc["partition"], doc["offset"]) for doc in letters}) >= at_least
 
     try:
-        loop.until(enough, f"{at_least} dead letters", timeout=30)
+        loop.until(enough, f"{at_least} dead letters")
     finally:
         reader.close()
     return letters

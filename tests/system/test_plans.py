@@ -17,8 +17,9 @@ from bluesky_plugins.callbacks import KafkaPublisher
 from bluesky_plugins.messaging import Producer
 from bluesky_plugins.plans import adaptive_plan, adaptive_scan
 from bluesky_plugins.testing import make_suggestion
+from tests.system.conftest import DEADLINE
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 POINTS = [1.5 * n for n in range(17)]
 
 
@@ -52,14 +53,14 @@ class Bench:
 
     def publish(self, doc: dict[str, Any]) -> None:
         topic = self.settings.topic("suggestions")
-        self.producer.deliver([(topic, doc["batch_id"], "suggestion", doc)], 10)
+        self.producer.deliver([(topic, doc["batch_id"], "suggestion", doc)], DEADLINE)
 
     def close(self) -> None:
         if self.engine.state != "idle":
             self.engine.abort()
-        asyncio.run_coroutine_threadsafe(asyncio.sleep(0.01), self.engine.loop).result(5)
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0.01), self.engine.loop).result(DEADLINE)
         self.engine.loop.call_soon_threadsafe(self.engine.loop.stop)
-        self.engine._th.join(5)
+        self.engine._th.join(DEADLINE)
         self.engine.loop.close()
         self.producer.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,9 +14,10 @@ import pytest
 from bluesky_plugins.messaging import make_topics
 from bluesky_plugins.settings import Settings
 from tests.slurm import SlurmSite, running_site
+from tests.system.conftest import DEADLINE
 from tests.system.fault_campaign import Campaign
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(3600)]
 
 # 1,000 are what has to hold; what every run of the tests does is smaller.
 TRIGGERS = int(os.environ.get("BLUESKY_PLUGINS_TEST_TRIGGERS", "200"))
@@ -33,7 +35,7 @@ def campaign(
     make_settings: Callable[..., Settings], tmp_path: Path, busy_site: SlurmSite
 ) -> Iterator[Campaign]:
     settings = make_settings()
-    make_topics(settings)
+    make_topics(settings, DEADLINE)
     made = Campaign(settings, tmp_path, busy_site, number=TRIGGERS, seed=SEED)
     yield made
     made.close()
@@ -63,9 +65,14 @@ def test_whatever_fails_each_trigger_has_one_start_one_result_and_a_reason(
     campaign.send_runs()
     faults = campaign.faults(rounds)
     for number, fault in enumerate(faults):
-        campaign.wait_final(number * campaign.number // (len(faults) + 1), 60.0)
+        if not campaign.wait_final(number * campaign.number // (len(faults) + 1), 60.0):
+            campaign.resume_node()
         campaign.inject(fault)
     campaign.calm()
+    deadline = time.monotonic() + 1800.0
+    while not campaign.wait_final(campaign.number, 30.0):
+        assert time.monotonic() < deadline, campaign.counts()
+        campaign.resume_node()
     campaign.until(lambda: settled(campaign), "end of all", 600.0)
     jobs = campaign.jobs()
     print(campaign.counts(), campaign.injected, campaign.taken())

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 from bluesky import RunEngine
 from bluesky.plans import scan
@@ -17,11 +16,12 @@ from bluesky_plugins.callbacks import KafkaPublisher
 from bluesky_plugins.processing import Trigger
 from tests.servers import free_port
 from tests.slurm import SlurmSite
+from tests.system.conftest import DEADLINE
 from tests.system.test_processing import Bench, bench
 
 __all__ = ["bench"]
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 FULL = """
 case "$*" in *--account=crowded*) cat > /dev/null
@@ -83,7 +83,7 @@ def job(bench: Bench, run: str, recipe: str, *states: str) -> dict[str, Any]:
     query = {"run": run, "recipe": recipe, "state": {"$in": states}}
     jobs = bench.collection("plugins", "jobs")
     found = bench.until(lambda: jobs.find_one(query), f"job of {recipe} in {states}")
-    return dict(httpx.get(f"{bench.url}/api/jobs/{found['key']}").json())
+    return dict(bench.get(f"/api/jobs/{found['key']}"))
 
 
 def test_who_says_no_is_named_with_its_reason_where_a_person_looks(
@@ -155,7 +155,7 @@ def test_over_every_way_words_arrive_and_a_person_stops_and_repeats(
         assert [one["state"] for one in ended["attempts"]] == ["cancelled", "succeeded"]
         assert json.loads(bench.told("jobs", "logs", ended["key"])["stdout"]) == [*HOSTILE, sample]
     asked = Trigger(settings=bench.settings).run(["/usr/bin/python3", "-c", SHOW, *HOSTILE])
-    assert asked.wait(timeout=60) == "succeeded"
+    assert asked.wait(timeout=DEADLINE) == "succeeded"
     assert json.loads(asked.logs()[0]) == HOSTILE
 
 

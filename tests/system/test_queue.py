@@ -25,9 +25,10 @@ from bluesky_plugins.profile.mending import MendState
 from bluesky_plugins.profile.queue_control import NoAnswerError, QueueControl
 from bluesky_plugins.settings import Settings
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
-DEADLINE = 60.0
+# They only bound a hang: a busy machine takes ten times as long as an idle one.
+DEADLINE = 180.0
 LISTS = "existing_plans_and_devices.yaml"
 
 
@@ -50,7 +51,9 @@ class Door:
         http = settings.http
         self.address = f"http://{http.host}:{http.queueserver_port}"
         self.client = httpx.Client(
-            base_url=self.address, headers={"Authorization": f"ApiKey {http.key()}"}, timeout=70
+            base_url=self.address,
+            headers={"Authorization": f"ApiKey {http.key()}"},
+            timeout=DEADLINE,
         )
 
     def post(self, path: str, **body: Any) -> dict[str, Any]:
@@ -238,6 +241,7 @@ class PrivateQueue:
 
     def start(self, *argv: str) -> subprocess.Popen[bytes]:
         """Start the manager, and open the environment."""
+        wait_until(lambda: "IOCs ready" in self.log.read_text())
         process = self.spawn_manager(*argv)
         wait_until(self.status)
         wait_until(lambda: self.ask("environment_open")["success"])
@@ -247,7 +251,7 @@ class PrivateQueue:
     def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
         address = f"tcp://127.0.0.1:{self.settings.http.queueserver_control_port}"
         # Short where a manager that does not answer is looked at again, long where it must.
-        with QueueControl(address, timeout=2.0 if method == "status" else 20.0) as control:
+        with QueueControl(address, timeout=2.0 if method == "status" else DEADLINE) as control:
             return control.ask(method, parameters)
 
     def status(self) -> dict[str, Any] | None:
@@ -256,13 +260,15 @@ class PrivateQueue:
         except NoAnswerError:
             return None
 
-    def add(self, **kwargs: Any) -> None:
+    def add(self, **kwargs: Any) -> str:
+        """Queue a count; the uid of its item."""
         item = {"item_type": "plan", "name": "count", "args": [["det"]], "kwargs": kwargs}
         answer = self.ask("queue_item_add", item=item, user="test", user_group="primary")
         assert answer["success"], answer
+        return str(answer["item"]["item_uid"])
 
     def begin(self, **kwargs: Any) -> None:
-        """Start a count, and return when it runs."""
+        """Start a count that takes a while, and return when it runs."""
         self.add(**kwargs)
         assert self.ask("queue_start")["success"]
         wait_until(lambda: (self.status() or {}).get("re_state") == "running")
@@ -274,7 +280,7 @@ class PrivateQueue:
     def close(self) -> None:
         for process in self.processes:
             process.kill()
-            process.wait(10)
+            process.wait(DEADLINE)
 
 
 @pytest.fixture
@@ -312,7 +318,7 @@ def test_manager_that_is_killed_leaves_nobody(queue: PrivateQueue) -> None:
     children = children_of(manager)
     queue.begin(num=1000, delay=0.5)
     manager.kill()
-    manager.wait(10)
+    manager.wait(DEADLINE)
     assert len(children) >= 2
     assert gone(children)
 
@@ -321,20 +327,21 @@ def test_queue_is_usable_again_by_itself_after_redis_was_killed_in_a_plan(
     queue: PrivateQueue, private_valkey: Any
 ) -> None:
     queue.start()
-    queue.begin(num=3, delay=0.5)
+    queue.begin(num=20, delay=0.5)
     private_valkey.kill()
     private_valkey.start()
     wait_until(lambda: queue.state() == "idle")
-    queue.add(num=1)
+    uid = queue.add(num=1)
     assert queue.ask("queue_start")["success"]
+    # The first may stand in the history too: Redis is back before it ends, or after it.
     done = wait_until(
         lambda: [
-            item
+            item["result"]["exit_status"]
             for item in queue.ask("history_get")["items"]
-            if item["result"]["exit_status"] == "completed"
+            if item["item_uid"] == uid
         ]
     )
-    assert len(done) == 1
+    assert done == ["completed"]
 
 
 def test_manager_that_finds_no_redis_waits_for_it(queue: PrivateQueue, private_valkey: Any) -> None:
@@ -365,7 +372,7 @@ def test_the_first_request_after_redis_was_restarted_is_taken(
     private_valkey.kill()
     private_valkey.start()
     queue.add(num=1)  # it asserts that it is taken
-    assert (queue.status() or {})["items_in_queue"] == 2
+    assert wait_until(queue.status)["items_in_queue"] == 2
 
 
 def test_doctor_mends_a_manager_that_hangs(queue: PrivateQueue, private_valkey: Any) -> None:
@@ -378,16 +385,22 @@ def test_doctor_mends_a_manager_that_hangs(queue: PrivateQueue, private_valkey: 
     script = str(Path(sys.executable).with_name("start-re-manager"))
     manager = queue.start(script, *manager_arguments(folder), "--keep-re")
     try:
-        queue.begin(num=3, delay=0.5)
+        queue.begin(num=20, delay=0.5)
         private_valkey.kill()
         private_valkey.start()
         wait_until(lambda: (queue.status() or {}).get("re_state") == "idle")
-        report = mend_queue(queue.settings)
-        assert (report.state, queue.state()) == (MendState.MENDED, "idle")
+
+        def mended() -> Any:
+            # As long as the worker's last news comes in, it may still be about to go on.
+            report = mend_queue(queue.settings, timeout=DEADLINE)
+            return report.state is not MendState.FINE and report
+
+        assert wait_until(mended).state is MendState.MENDED
+        assert wait_until(queue.state) == "idle"
     finally:
         children = children_of(manager)
         manager.send_signal(signal.SIGTERM)
-        manager.wait(10)
+        manager.wait(DEADLINE)
         for child in children:
             if child.is_running():
                 child.kill()
@@ -396,9 +409,9 @@ def test_doctor_mends_a_manager_that_hangs(queue: PrivateQueue, private_valkey: 
 def test_doctor_leaves_a_queue_alone_that_works(queue: PrivateQueue) -> None:
     queue.start()
     queue.begin(num=1000, delay=0.5)
-    manager = queue.ask("status")["re_state"]
+    manager = wait_until(queue.status)["re_state"]
     assert mend_queue(queue.settings).state is MendState.FINE
-    assert queue.ask("status")["re_state"] == manager == "running"
+    assert wait_until(queue.status)["re_state"] == manager == "running"
 
 
 def test_doctor_says_that_a_queue_is_down() -> None:

@@ -33,8 +33,10 @@ from bluesky_plugins.messaging import DecodingError, Producer, TopicReader, deco
 from bluesky_plugins.settings import Settings
 from bluesky_plugins.testing import batches
 
-pytestmark = pytest.mark.system
-DEADLINE = 20.0
+# The servers may have to start first, side by side with those of other tests.
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+# It only bounds a hang: a busy machine takes ten times as long as an idle one.
+DEADLINE = 60.0
 
 
 def until(condition: Callable[[], Any], what: str, timeout: float = DEADLINE) -> Any:
@@ -58,7 +60,7 @@ def serving(settings: Settings, **options: Any) -> Iterator[RecommenderService]:
         yield service
     finally:
         service.stop()
-        thread.join(5.0)
+        thread.join(DEADLINE)
         assert not thread.is_alive()
 
 
@@ -101,13 +103,15 @@ class Plan:
 
         return until(found, f"answer to count {count}, revision {revision}", timeout)
 
-    def scan(self, x: float = 0.0, count: int = 0, to: int = 100) -> list[float]:
+    def scan(
+        self, x: float = 0.0, count: int = 0, to: int = 100, timeout: float = DEADLINE
+    ) -> list[float]:
         """Measure until it is told to stop; the points."""
         points: list[float] = []
         while count <= to:
             self.measure(count, x)
             points.append(x)
-            answer = self.answer(count)
+            answer = self.answer(count, timeout=timeout)
             if answer["action"] != "move":
                 break
             x, count = answer["point"]["motor"], count + 1
@@ -159,12 +163,12 @@ class Process:
         assert self._popen.stdout is not None
         return self._popen.stdout.readline()
 
-    def kill(self, number: int = signal.SIGKILL) -> int:
+    def kill(self, number: int = signal.SIGKILL, timeout: float = 5.0) -> int:
         assert self._popen is not None
         assert self._popen.stdout is not None
         self._popen.send_signal(number)
         try:
-            return self._popen.wait(5.0)
+            return self._popen.wait(timeout)
         finally:
             self._popen.kill()
             self._popen.wait()
@@ -215,6 +219,11 @@ def test_a_restarted_service_answers_what_it_missed_and_nothing_twice(
     assert [doc["batch_count"] for doc in suggested(settings, plan.batch_id)] == [0, 1, 2, 3]
 
 
+# So many services are killed soon: on a busy machine one may answer nothing in so short a life.
+LIVES = 6
+
+
+@pytest.mark.timeout(600)
 def test_kill_9_at_any_moment_gives_the_same_17_points(settings: Settings, plan: Plan) -> None:
     process, done, kills = Process(settings), threading.Event(), 0
     dice = random.Random(1)
@@ -224,19 +233,19 @@ def test_kill_9_at_any_moment_gives_the_same_17_points(settings: Settings, plan:
         while not done.is_set():
             process.start()
             process.ready_line()
-            if not done.wait(dice.uniform(0.0, 0.3)):
-                process.kill()
+            if not done.wait(dice.uniform(0.0, 0.3) if kills < LIVES else None):
+                process.kill(timeout=DEADLINE)
                 kills += 1
-        process.kill(signal.SIGTERM)
+        process.kill(signal.SIGTERM, DEADLINE)
 
     thread = threading.Thread(target=torment)
     thread.start()
     try:
         plan.send(batches.opened())
-        assert plan.scan() == SEVENTEEN
+        assert plan.scan(timeout=(LIVES + 1) * DEADLINE) == SEVENTEEN
     finally:
         done.set()
-        thread.join(DEADLINE)
+        thread.join(2 * DEADLINE)
     assert kills > 0
     stands: dict[int, Any] = {}
     for doc in suggested(settings, plan.batch_id):
@@ -322,7 +331,7 @@ def test_batches_of_an_instance_that_stops_go_on_with_another(
         assert plan.answer(1)["point"] == {"motor": 3.0}
     finally:
         second.stop()
-        thread.join(5.0)
+        thread.join(DEADLINE)
 
 
 GARBAGE = [
@@ -361,6 +370,8 @@ def test_garbage_becomes_dead_letters_and_the_service_goes_on(
         assert plan.answer(1)["point"] == {"motor": 3.0}
         expected = 2 * len(GARBAGE) + len(broken)
         until(lambda: service.metrics.dead_letters._value.get() == expected, "dead letters")
+        # Counted, and sent a moment later.
+        until(lambda: len(on_topic(settings, "dead_letters")) >= expected, "them on their topic")
     letters = on_topic(settings, "dead_letters")
     assert len({doc["uid"] for _, doc in letters}) == expected
     assert all(doc["reason"] and doc["service"] == "recommender" for _, doc in letters)
@@ -374,7 +385,8 @@ def test_foreign_runs_are_left_alone(settings: Settings, plan: Plan) -> None:
         plan.producer.deliver([(topic, "k", name, doc) for name, doc in documents], DEADLINE)
         plan.send(batches.opened())
         assert plan.scan(to=1) == [0.0, 1.5]
-        assert service.keeper.foreign == 4
+        # On another partition, which may come later.
+        until(lambda: service.keeper.foreign == 4, "foreign documents")
     assert on_topic(settings, "dead_letters") == []
 
 
@@ -619,7 +631,8 @@ def client_of(service: RecommenderService, key: str | None = "sesame") -> Iterat
     assert service.http_address is not None
     host, port = service.http_address
     headers = {"Authorization": f"ApiKey {key}"} if key else {}
-    with httpx.Client(base_url=f"http://{host}:{port}", headers=headers) as client:
+    base_url = f"http://{host}:{port}"
+    with httpx.Client(base_url=base_url, headers=headers, timeout=DEADLINE) as client:
         yield client
 
 

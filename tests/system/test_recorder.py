@@ -20,8 +20,10 @@ from bluesky_plugins.recording import COLLECTIONS, RecorderService, same_content
 from bluesky_plugins.settings import Settings
 from bluesky_plugins.testing.runs import composed_event, composed_run
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
+# It only bounds a hang: a busy machine takes ten times as long as an idle one.
+DEADLINE = 90.0
 SERVE = [sys.executable, "-m", "bluesky_plugins.cli", "recorder"]
 Pairs = list[tuple[str, dict[str, Any]]]
 
@@ -55,7 +57,7 @@ class Recorder:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(DEADLINE)
 
     def __enter__(self) -> "Recorder":
         return self
@@ -74,11 +76,11 @@ def recording(settings: Settings) -> Iterator[RecorderService]:
     thread = threading.Thread(target=service.run)
     thread.start()
     try:
-        assert ready.wait(60), "the recorder is not ready after 60 s"
+        assert ready.wait(DEADLINE), f"the recorder is not ready after {DEADLINE} s"
         yield service
     finally:
         service.stop()
-        thread.join(10)
+        thread.join(DEADLINE)
         assert not thread.is_alive(), "the recorder does not stop"
 
 
@@ -89,7 +91,7 @@ def sending(settings: Settings) -> Iterator[Callable[..., None]]:
     def send(pairs: Pairs, topic: str = "documents") -> None:
         key = next((doc["uid"] for name, doc in pairs if name == "start"), "none")
         full = settings.topic(topic)
-        producer.deliver([(full, key, name, doc) for name, doc in pairs], timeout=20)
+        producer.deliver([(full, key, name, doc) for name, doc in pairs], timeout=DEADLINE)
 
     yield send
     producer.close()
@@ -99,10 +101,10 @@ def send_bytes(settings: Settings, topic: str, values: list[bytes | None]) -> No
     producer = confluent_kafka.Producer({"bootstrap.servers": settings.kafka.address})
     for value in values:
         producer.produce(settings.topic(topic), value, key=b"somebody")
-    assert producer.flush(10) == 0
+    assert producer.flush(DEADLINE) == 0
 
 
-def until(what: str, done: Callable[[], Any], timeout: float = 40.0) -> Any:
+def until(what: str, done: Callable[[], Any], timeout: float = DEADLINE) -> Any:
     """The first true result, or the test fails."""
     deadline = time.monotonic() + timeout
     pause = threading.Event()
@@ -156,7 +158,7 @@ def assert_each_once(database: Any, *runs: Pairs) -> None:
 
 def dead_letters(settings: Settings, count: int) -> list[dict[str, Any]]:
     reader = TopicReader(settings, settings.topic("dead_letters"))
-    reader.start("beginning", timeout=10)
+    reader.start("beginning", timeout=DEADLINE)
     letters: dict[str, dict[str, Any]] = {}
 
     def read() -> bool:
@@ -265,7 +267,7 @@ def test_recorders_share_the_partitions_and_one_too_many_is_ready_too(
             a.kill()
             for run in runs[6:]:
                 send(run)
-        until("all runs", lambda: stops(database)(*runs), 30)
+        until("all runs", lambda: stops(database)(*runs))
     assert_each_once(database, *runs)
 
 
@@ -286,14 +288,13 @@ def test_kill_9_at_any_moment_loses_nothing_and_stores_nothing_twice(
             send(run)
         rounds = 0
         deadline = time.monotonic() + 15
-        while rounds < 6 and time.monotonic() < deadline:
+        while rounds < 3 or (rounds < 6 and time.monotonic() < deadline):
             with Recorder(settings) as recorder:
                 recorder.wait_until_ready()
                 threading.Event().wait(moments.uniform(0.0, 0.15))
             rounds += 1
-        assert rounds >= 3
     with recording(settings):
-        until("all runs", lambda: stops(database)(*runs), 60)
+        until("all runs", lambda: stops(database)(*runs), 2 * DEADLINE)
     assert_each_once(database, *runs)
 
 
@@ -322,15 +323,14 @@ def test_mongodb_killed_and_started_again_loses_nothing(
     before, during = composed_run(50), [composed_run(50) for _ in range(3)]
     with recording(settings), sending(settings) as send:
         send(before)
-        until(
-            "the first run", lambda: stops(client(settings)[settings.database("documents")])(before)
-        )
+        stored = stops(client(settings)[settings.database("documents")])
+        until("the first run", lambda: stored(before))
         private_mongo.kill()
         for run in during:
             send(run)
         private_mongo.start()
         database = client(settings)[settings.database("documents")]
-        until("all runs", lambda: stops(database)(before, *during), 30)
+        until("all runs", lambda: stops(database)(before, *during))
     assert_each_once(database, before, *during)
 
 
@@ -388,7 +388,7 @@ def test_kafka_killed_and_started_again_loses_nothing(
         private_kafka.start()
         with sending(settings) as send:
             send(after)
-        until("both runs", lambda: stops(database)(before, after), 40)
+        until("both runs", lambda: stops(database)(before, after))
     assert_each_once(database, before, after)
 
 

@@ -16,7 +16,7 @@ from bluesky_plugins.plans import adaptive_plan
 from bluesky_plugins.profile.scan_numbers import make_scan_numbers
 from bluesky_plugins.settings import Settings
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.system, pytest.mark.timed, pytest.mark.timeout(180)]
 
 
 def test_redis_killed_in_the_middle_holds_no_scan_up(

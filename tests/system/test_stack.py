@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 
 import psutil
 import pymongo
@@ -19,7 +19,10 @@ import redis
 from bluesky_plugins.embedded.processes import marked_processes
 from bluesky_plugins.processing import Trigger, TriggerMethod
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
+
+# Whether a stack starts is asked, not how soon beside all other tests.
+PATIENT = {"BLUESKY_PLUGINS_EMBEDDED__READY_SECONDS": "300"}
 
 NAMES = [
     "kafka", "mongo", "redis", "iocs", "recorder", "recommender", "queueserver", "httpserver",
@@ -39,6 +42,28 @@ def until(condition, timeout):
         pause.wait(0.02)
 
 
+def asked(command, right):
+    """What a command ended with and said, when that is `right`; else what it last did.
+
+    It gives each server a few seconds, which one on a busy machine may not keep.
+    """
+    deadline = time.monotonic() + 180
+    while True:
+        done = command()
+        found = json.loads(done.stdout)
+        if right(found) or time.monotonic() > deadline:
+            return done, found
+
+
+def unwell(found):
+    """What `doctor` finds wrong: name -> problem."""
+    return {name: one["problem"] for name, one in found.items() if not one["ok"]}
+
+
+def all_well(found):
+    return not unwell(found)
+
+
 @pytest.fixture
 def own_stack(stack, tmp_path):
     """Another stack, not up yet; what is left of it is stopped after the test."""
@@ -51,7 +76,7 @@ def own_stack(stack, tmp_path):
 def second_stack(stack, tmp_path_factory):
     """A whole stack beside the session's, for what a stack must bear."""
     other = type(stack)(tmp_path_factory.mktemp("second") / "state")
-    up = other.command("up")
+    up = other.command("up", **PATIENT)
     assert up.returncode == 0, up.stderr
     yield other
     other.command("down")
@@ -77,7 +102,7 @@ def two_ups(stack, facility, tmp_path_factory):
     both = [
         subprocess.Popen(
             [sys.executable, "-m", "bluesky_plugins.cli", "up"],
-            env={**other.environment, **facility},
+            env={**other.environment, **facility, **PATIENT},
             pass_fds=[writing],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -86,7 +111,7 @@ def two_ups(stack, facility, tmp_path_factory):
         for _ in range(2)
     ]
     os.close(writing)
-    said = [process.communicate(timeout=200)[0] for process in both]
+    said = [process.communicate(timeout=600)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     with os.fdopen(reading, "rb") as pipe:
         yield other, said, pipe
@@ -136,9 +161,8 @@ def test_the_key_is_in_a_file_that_status_names_and_nowhere_else(stack):
 
 
 def test_doctor_finds_every_server_its_version_and_the_partitions(stack):
-    done = stack.command("doctor", "--json")
-    found = json.loads(done.stdout)
-    assert {name: one["problem"] for name, one in found.items() if not one["ok"]} == {}
+    done, found = asked(lambda: stack.command("doctor", "--json"), all_well)
+    assert unwell(found) == {}
     assert done.returncode == 0
     assert found["kafka"]["version"].startswith("4.")
     assert found["topics"]["detail"] == "9 topics with 4 partitions each"
@@ -147,8 +171,11 @@ def test_doctor_finds_every_server_its_version_and_the_partitions(stack):
 
 
 def test_doctor_names_topics_with_other_partitions(stack):
-    done = stack.command("doctor", "--json", BLUESKY_PLUGINS_KAFKA__PARTITIONS="7")
-    topics = json.loads(done.stdout)["topics"]
+    done, found = asked(
+        lambda: stack.command("doctor", "--json", BLUESKY_PLUGINS_KAFKA__PARTITIONS="7"),
+        lambda found: "has 4 partitions" in (found["topics"]["problem"] or ""),
+    )
+    topics = found["topics"]
     assert done.returncode == 1
     assert "has 4 partitions" in topics["problem"]
     assert "kafka.partitions" in topics["advice"]
@@ -199,20 +226,20 @@ def test_data_addresses_and_jobs_stay(second_stack, tmp_path, how):
     )
     trigger = Trigger(TriggerMethod.LOCAL_BASH_SCRIPT, settings=settings)
     job = trigger.run([sys.executable, "-c", waits, str(gate)])
-    until(lambda: job.state == "running", 60)
+    until(lambda: job.state == "running", 150)
     if how == "kill":
         about = json.loads((second_stack.state_dir / "run" / "supervisor.json").read_text())
         os.kill(about["pid"], signal.SIGKILL)
     else:
         assert second_stack.command("down").returncode == 0
         assert marked_processes(second_stack.state_dir) == []
-    until(lambda: not marked_processes(second_stack.state_dir), 10)
+    until(lambda: not marked_processes(second_stack.state_dir), 60)
     done = second_stack.command("status", "--json")
     state = "down" if how == "kill" else "stopped"
     assert done.returncode == 1
     assert {(p["state"], p["pid"]) for p in json.loads(done.stdout).values()} == {(state, None)}
 
-    up = second_stack.command("up")
+    up = second_stack.command("up", **PATIENT)
     assert up.returncode == 0, up.stderr
     assert _addresses(second_stack) == before
     with (
@@ -222,7 +249,7 @@ def test_data_addresses_and_jobs_stay(second_stack, tmp_path, how):
         assert queue.get("kept") == how.encode()
         assert documents["kept"]["kept"].find_one({"_id": 1})["how"] == how
     gate.touch()
-    assert job.wait(timeout=60) == "succeeded"
+    assert job.wait(timeout=150) == "succeeded"
     assert len(job.record.attempts) == 1
 
 
@@ -240,7 +267,8 @@ def test_nothing_of_the_caller_is_held_by_the_stack(two_ups):
     processes = marked_processes(other.state_dir)
     assert len(processes) >= 6
     for process in processes:
-        assert {os.getpgid(process.pid), os.getsid(process.pid)} & caller == set()
+        with suppress(ProcessLookupError):  # what a part ran for a moment
+            assert {os.getpgid(process.pid), os.getsid(process.pid)} & caller == set()
 
 
 def test_of_two_ups_at_once_one_waits_for_the_other(two_ups):
@@ -251,8 +279,10 @@ def test_of_two_ups_at_once_one_waits_for_the_other(two_ups):
 
 def test_servers_of_a_facility_are_used_and_not_started(two_ups, facility):
     other = two_ups[0]
-    done = other.command("status", "--json", **facility)
-    found = json.loads(done.stdout)
+    done, found = asked(
+        lambda: other.command("status", "--json", **facility),
+        lambda found: all(found[name]["state"] == "external" for name in SERVERS),
+    )
     assert done.returncode == 0
     assert [found[n]["state"] for n in NAMES] == ["external"] * 3 + ["running"] * 5
     assert [found[n]["pid"] for n in SERVERS] == [None] * 3
@@ -271,7 +301,7 @@ def test_what_does_not_start_is_named_with_its_log_and_all_is_stopped(own_stack,
         **facility,
         "BLUESKY_PLUGINS_HTTP__API_KEY_FILE": "/no/such/key",
         "BLUESKY_PLUGINS_EMBEDDED__MAX_FAILURES": "2",
-        "BLUESKY_PLUGINS_EMBEDDED__READY_SECONDS": "40",
+        **PATIENT,
     }
     up = own_stack.command("up", **wrong)
     assert up.returncode == 1
@@ -367,27 +397,30 @@ def elsewhere(stack, tmp_path):
 
 
 def test_doctor_judges_what_runs_elsewhere_by_what_it_does(elsewhere):
-    done = elsewhere("doctor", "--json")
-    found = json.loads(done.stdout)
-    assert {name: one["problem"] for name, one in found.items() if not one["ok"]} == {}
+    done, found = asked(lambda: elsewhere("doctor", "--json"), all_well)
+    assert unwell(found) == {}
     assert found["recorder"]["detail"] == "members of its group: 1"
     assert done.returncode == 0
 
 
 def test_doctor_misses_iocs_and_recorders_that_are_not_elsewhere(elsewhere):
-    done = elsewhere(
-        "doctor",
-        "--json",
-        BLUESKY_PLUGINS_IOCS__PREFIX="nowhere:",
-        BLUESKY_PLUGINS_RECORDING__GROUP_ID="nobody",
+    nobody = {
+        "BLUESKY_PLUGINS_IOCS__PREFIX": "nowhere:",
+        "BLUESKY_PLUGINS_RECORDING__GROUP_ID": "nobody",
+    }
+    lost = {"iocs", "recorder"}
+    _, found = asked(
+        lambda: elsewhere("doctor", "--json", **nobody), lambda found: set(unwell(found)) == lost
     )
-    found = json.loads(done.stdout)
-    assert {name for name, one in found.items() if not one["ok"]} == {"iocs", "recorder"}
+    assert set(unwell(found)) == lost
 
 
 def test_doctor_makes_the_topics_that_are_missing(elsewhere):
     beamline = f"t{os.urandom(4).hex()}"
     before = elsewhere("doctor", "--json", BLUESKY_PLUGINS_BEAMLINE=beamline)
-    made = elsewhere("doctor", "--json", "--make-topics", BLUESKY_PLUGINS_BEAMLINE=beamline)
+    _, made = asked(
+        lambda: elsewhere("doctor", "--json", "--make-topics", BLUESKY_PLUGINS_BEAMLINE=beamline),
+        lambda found: found["topics"]["ok"],
+    )
     assert not json.loads(before.stdout)["topics"]["ok"]
-    assert json.loads(made.stdout)["topics"]["ok"]
+    assert made["topics"]["ok"]

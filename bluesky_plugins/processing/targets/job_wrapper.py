@@ -203,8 +203,10 @@ def held(pid: int, resident: int) -> int:
     try:
         text = Path("/proc/{}/smaps_rollup".format(pid)).read_text()
         return int(text.split("\nPss:")[1].split()[0]) << 10
-    except (OSError, IndexError, ValueError):
-        return resident
+    except (OSError, IndexError, ValueError) as error:
+        # One that has ended since holds nothing; its part may be counted with another's by now.
+        ended = isinstance(error, ProcessLookupError) or not Path("/proc/{}".format(pid)).exists()
+        return 0 if ended else resident
 
 
 def _libc() -> "ctypes.CDLL | None":
@@ -656,8 +658,11 @@ def _refuse(folder: Path, why: str) -> int:
 def start(folder: Path) -> int:
     """Run the attempt of a folder in a process of its own, and print `pid:start time`."""
     log = os.open(str(folder / "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    begun, closed_by_exec = os.pipe()
     pid = os.fork()
     if pid:
+        os.close(closed_by_exec)
+        os.read(begun, 1)  # its end: from now on the command line of the process names the folder
         print(process_id(pid))
         return 0
     os.setsid()

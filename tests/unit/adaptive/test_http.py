@@ -58,7 +58,7 @@ def client(store: BatchStore, sent: Sent) -> Iterator[httpx.Client]:
     door = door_of(store, sent)
     door.start()
     assert door.address is not None
-    with httpx.Client(base_url="http://{}:{}".format(*door.address)) as made:
+    with httpx.Client(base_url="http://{}:{}".format(*door.address), timeout=50) as made:
         yield made
     door.stop(5.0)
 

@@ -119,14 +119,14 @@ def test_two_at_once_fetch_once(repository, tmp_path):
     start = threading.Barrier(4)
 
     def resolve() -> None:
-        start.wait(5)
+        start.wait(30)
         classpath("kafka", tmp_path / "jars")
 
     threads = [threading.Thread(target=resolve) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join()
     assert jar_requests(repository) == 1
 
 

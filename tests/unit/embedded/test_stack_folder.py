@@ -122,15 +122,15 @@ def test_a_second_command_waits_and_says_so(folder):
     told, entered = threading.Event(), threading.Event()
 
     def second():
-        with folder.command_lock(10, told.set):
+        with folder.command_lock(50, told.set):
             entered.set()
 
     thread = threading.Thread(target=second)
     with folder.command_lock(1, lambda: None):
         thread.start()
-        assert told.wait(5)
+        assert told.wait(50)
         assert not entered.is_set()
-    thread.join(5)
+    thread.join(50)
     assert entered.is_set()
 
 

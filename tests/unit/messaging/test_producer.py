@@ -16,7 +16,8 @@ from bluesky_plugins.messaging import Producer, decode, process_producer
 from bluesky_plugins.messaging.codes import FATAL
 from bluesky_plugins.settings import KafkaSettings, Settings
 
-SECONDS = 10.0
+pytestmark = pytest.mark.timeout(240)
+SECONDS = 60.0
 NOBODY = "127.0.0.1:1"
 
 
@@ -111,7 +112,7 @@ def test_flush_returns_early_when_nobody_answers(tmp_path: Path) -> None:
     send(producer, "t", range(5))
     begin = time.monotonic()
     assert producer.flush(30.0) == 5
-    assert time.monotonic() - begin < SECONDS
+    assert time.monotonic() - begin < 10.0
     producer.close(0.0)
 
 

@@ -15,6 +15,10 @@ from ophyd.sim import SynAxis, SynGauss
 
 from bluesky_plugins.testing import FakeSuggestions, make_suggestion
 
+# A plan's patience where a test waits for its end: what comes in time comes in much less, also on
+# a busy machine.
+SOON = 0.6
+
 
 class Axis(SynAxis):
     """A motor that remembers where it was sent."""
@@ -39,9 +43,9 @@ def running_engine(**options: Any) -> Iterator[RunEngine]:
     yield engine
     if engine.state != "idle":
         engine.abort()
-    asyncio.run_coroutine_threadsafe(asyncio.sleep(0.01), engine.loop).result(5)
+    asyncio.run_coroutine_threadsafe(asyncio.sleep(0.01), engine.loop).result(30)
     engine.loop.call_soon_threadsafe(engine.loop.stop)
-    engine._th.join(5)
+    engine._th.join(30)
     engine.loop.close()
 
 
@@ -77,6 +81,15 @@ def steps(last: int, step: float = 1.5) -> Callable[[str, int, int], list[tuple[
         return [("suggestion", doc)]
 
     return answers
+
+
+def taken_in(topic: FakeSuggestions) -> None:
+    """Return when the plan's reader has read all that is published, and handed it over."""
+    reader = topic.readers[0]
+    soon(lambda: reader._next == len(topic.published))
+    # It reads again only then.
+    topic.publish("suggestion", make_suggestion("another", 0))
+    soon(lambda: reader._next == len(topic.published))
 
 
 def soon(condition: Callable[[], bool], timeout: float = 10.0) -> None:

@@ -22,7 +22,7 @@ from bluesky_plugins.testing import (
     make_waiting,
 )
 
-from .conftest import Axis, pause_of, soon, steps
+from .conftest import SOON, Axis, pause_of, soon, steps, taken_in
 
 PLANS = [adaptive_plan, adaptive_scan]
 
@@ -209,8 +209,10 @@ def test_no_answer_fails_with_what_was_awaited(
         return [("waiting", make_waiting(batch, count, seconds=0.1, reason="job 7"))]
 
     service = FakeRecommender(topic, waiting)
-    with pytest.raises(AdaptiveTimeout, match=r"count 0 .* after 0\.2 s; .*job 7"):
-        engine(plan([det], {motor: 0}, to_recommender=service, from_recommender=topic, timeout=0.2))
+    with pytest.raises(AdaptiveTimeout, match=r"count 0 .* after 0\.6 s; .*job 7"):
+        engine(
+            plan([det], {motor: 0}, to_recommender=service, from_recommender=topic, timeout=SOON)
+        )
     assert outcomes(service) == ["opened", "timed_out", "ended"]
     assert service.events[-1]["outcome"] == "failed"
     if plan is adaptive_scan:
@@ -229,7 +231,7 @@ def test_no_answer_may_stop_the_plan_cleanly(
             {motor: 0},
             to_recommender=service,
             from_recommender=topic,
-            timeout=0.2,
+            timeout=SOON,
             on_timeout="stop",
         )
     )
@@ -254,7 +256,7 @@ def test_no_answer_may_pause_and_resume_waits_again(
         {motor: 0},
         to_recommender=service,
         from_recommender=topic,
-        timeout=0.2,
+        timeout=SOON,
         on_timeout="pause",
     )
     assert pause_of(engine, paused) == "paused"
@@ -272,13 +274,13 @@ def test_news_of_a_job_renews_the_deadline_up_to_its_own(
 
     def answers(batch: str, count: int, revision: int) -> list[tuple[str, Any]]:
         last = steps(0)(batch, count, revision)
-        threading.Timer(0.6, lambda: topic.publish(*last[0])).start()
-        return [("waiting", make_waiting(batch, count, seconds=20, reason="a job"))]
+        threading.Timer(2 * SOON, lambda: topic.publish(*last[0])).start()
+        return [("waiting", make_waiting(batch, count, seconds=40, reason="a job"))]
 
     service = FakeRecommender(topic, answers)
     engine(
         adaptive_plan(
-            [det], {motor: 0}, to_recommender=service, from_recommender=topic, timeout=0.2
+            [det], {motor: 0}, to_recommender=service, from_recommender=topic, timeout=SOON
         )
     )
     assert outcomes(service) == ["opened", "taken", "ended"]
@@ -374,7 +376,7 @@ def test_no_resume_is_sent_when_the_next_revision_came_while_paused(
     paused = adaptive_plan([det], {motor: 0}, to_recommender=service, from_recommender=topic)
     assert pause_of(engine, paused) == "paused"
     service._answer(service.starts[0]["batch_id"], 0, 1)
-    soon(lambda: topic.readers[0]._next == len(topic.published))
+    taken_in(topic)
     engine.resume()
     assert motor.sent == [0, 1.5]
     assert not [doc for name, doc in service.log if name == "command"]

@@ -10,6 +10,8 @@ from bluesky import RunEngine
 from bluesky_plugins.plans import focus_scan
 from bluesky_plugins.testing import FakeSuggestions
 
+from .conftest import SOON
+
 
 def opened(engine: RunEngine, det: Any, motor: Any, **options: Any) -> list[dict[str, Any]]:
     """The start documents of a scan that nobody answers."""
@@ -21,7 +23,7 @@ def opened(engine: RunEngine, det: Any, motor: Any, **options: Any) -> list[dict
         4.0,
         to_recommender=lambda name, doc: None,
         from_recommender=FakeSuggestions(),
-        timeout=0.2,
+        timeout=SOON,
         on_timeout="stop",
         **options,
     )

@@ -23,6 +23,8 @@ from bluesky_plugins.testing import FakeRecommender, FakeSuggestions
 from .conftest import Axis, pause_of, soon, steps
 
 PLANS = [adaptive_plan, adaptive_scan]
+# Of a plan, s: some slices of its wait, the first of which an interruption may use up.
+PATIENCE = 1.2
 
 
 class Reluctant(FakeRecommender):
@@ -60,7 +62,7 @@ def once_waiting(engine: RunEngine, service: Reluctant, act: Callable[[], Any]) 
             waits.set()
 
     def run() -> None:
-        if waits.wait(10):
+        if waits.wait(50):
             act()
 
     engine.msg_hook = hook
@@ -148,12 +150,14 @@ def test_a_suspender_suspends_the_wait_and_its_time_does_not_count(
         beam_lost.put(1)
         soon(lambda: suspender.tripped)
         suspended.set()
-        threading.Event().wait(0.8)  # longer than the plan's patience
+        threading.Event().wait(1.5 * PATIENCE)
         service.answer()
         beam_lost.put(0)
 
     thread = once_waiting(engine, service, lose_and_regain)
-    engine(plan([det], {motor: 0}, to_recommender=service, from_recommender=topic, timeout=0.6))
+    engine(
+        plan([det], {motor: 0}, to_recommender=service, from_recommender=topic, timeout=PATIENCE)
+    )
     thread.join()
     assert suspended.is_set()
     assert motor.sent == [0, 1.5, 3]
@@ -164,11 +168,11 @@ def test_paused_time_does_not_count(
 ) -> None:
     thread = once_waiting(engine, service, engine.request_pause)
     plan = adaptive_plan(
-        [det], {motor: 0}, to_recommender=service, from_recommender=topic, timeout=0.6
+        [det], {motor: 0}, to_recommender=service, from_recommender=topic, timeout=PATIENCE
     )
     assert pause_of(engine, plan) == "paused"
     thread.join()
-    threading.Event().wait(0.8)  # longer than the plan's patience
+    threading.Event().wait(1.5 * PATIENCE)
     threading.Timer(0.02, service.answer).start()
     engine.resume()
     assert motor.sent == [0, 1.5, 3]

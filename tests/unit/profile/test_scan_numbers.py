@@ -1,6 +1,7 @@
 import multiprocessing
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,13 +70,14 @@ def _draw(path: Path, count: int, out: "multiprocessing.Queue[list[int]]") -> No
     out.put([numbers() for _ in range(count)])
 
 
+@pytest.mark.timeout(240)
 def test_no_number_is_given_twice_to_racing_processes(tmp_path: Path):
     context = multiprocessing.get_context("spawn")
     out = context.Queue()
     racers = [context.Process(target=_draw, args=(tmp_path / "n", 50, out)) for _ in range(3)]
     for racer in racers:
         racer.start()
-    drawn = [number for _ in racers for number in out.get(timeout=30)]
+    drawn = [number for _ in racers for number in out.get(timeout=120)]
     for racer in racers:
         racer.join(30)
     assert sorted(drawn) == list(range(1, 151))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -26,9 +27,10 @@ from bluesky_plugins.processing.model import (
 from bluesky_plugins.processing.targets.local import LocalLimits, LocalScheduler, running_below
 from bluesky_plugins.processing.targets.ports import Fault, SubmitRefused, TransportError
 
-pytestmark = pytest.mark.asyncio
-DEADLINE = 20.0
-WAITS = "import time; time.sleep(60)"
+pytestmark = [pytest.mark.system, pytest.mark.asyncio, pytest.mark.timeout(240)]
+# Records are on the disk before they are there, and images are built on the same one.
+DEADLINE = 60.0
+WAITS = "import time; time.sleep(300)"
 ALL = "import json, os; print(json.dumps(dict(os.environ)))"
 
 
@@ -48,7 +50,8 @@ async def make(tmp_path: Path) -> AsyncIterator[Callable[..., LocalScheduler]]:
 
     yield made
     for one in running_below(str(work)):
-        os.kill(one.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has ended by itself just now
+            os.kill(one.pid, signal.SIGKILL)
 
 
 async def see(target: LocalScheduler, submission: Submission) -> Observation:
@@ -231,12 +234,14 @@ def open_files(pid: int) -> set[str]:
 async def test_a_job_keeps_no_file_and_no_port_of_the_service(
     make: Callable[..., LocalScheduler], tmp_path: Path
 ) -> None:
-    target, submission = make(), job(WAITS)
+    target, submission = make(), job(f"print('on', flush=True); {WAITS}")
+    said = tmp_path / "work dir" / submission.key[:2] / submission.key / "1" / "stdout"
     with socket.create_server(("127.0.0.1", 0)) as port, (tmp_path / "log").open("w") as log:
         for opened in (port, log):
             os.set_inheritable(opened.fileno(), True)
         await target.submit(submission)
-        await until(target, submission, lambda seen: seen.heartbeat is not None)
+        # Before it only waits, the wrapper opens and closes files.
+        await until(target, submission, lambda _: said.exists() and said.read_text())
         (wrapper,) = running_below(str(tmp_path / "work dir"))
         kept = await asyncio.to_thread(open_files, wrapper.pid)
     own = str(tmp_path / "work dir")
