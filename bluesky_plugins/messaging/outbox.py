@@ -91,14 +91,16 @@ class Outbox:
             done += 1
         return done
 
-    def settled(self, ticket: int) -> Record | None:
+    def record(self, ticket: int) -> Record | None:
+        """A message that was handed on and is not settled."""
+        entry = self._handed.get(ticket)
+        return None if entry is None else entry.record
+
+    def settled(self, ticket: int) -> None:
         """A message is acknowledged, or given up: it is forgotten here."""
         entry = self._handed.pop(ticket, None)
-        if entry is None:
-            return None
-        if entry.segment is not None and self._spool is not None:
+        if entry is not None and entry.segment is not None and self._spool is not None:
             self._spool.release(entry.segment)
-        return entry.record
 
     def failed(self, ticket: int) -> None:
         """A message was given back: it will be handed on again, before what is behind it."""

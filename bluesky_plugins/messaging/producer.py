@@ -262,11 +262,12 @@ class Producer:
                 self._outbox.settled(ticket)
             self._outage.over()
         elif error.code() in REFUSED:
-            with self._lock:
-                record = self._outbox.settled(ticket)
-            if record is not None:
+            # Its dead letter comes first: between the two the process may end.
+            if (record := self._outbox.record(ticket)) is not None:
                 key = record.key.decode()
                 self._bury(record.topic, key, "", record.value, f"refused by Kafka: {error}")
+            with self._lock:
+                self._outbox.settled(ticket)
         elif error.code() not in PURGED:
             self._note(error)
             with self._lock:

@@ -47,7 +47,8 @@ class Sending(RuleBasedStateMachine):
         for _ in range(min(count, len(self.queue))):
             ticket, seq = self.queue.popleft()
             self.arrived.append(seq)
-            assert self.outbox.settled(ticket) is not None
+            assert self.outbox.record(ticket) is not None
+            self.outbox.settled(ticket)
 
     @rule(limit=st.integers(1, 10))
     def drain(self, limit: int) -> None:
