@@ -82,15 +82,16 @@ class SlurmScheduler:
         if submission.kind == "viewer":
             raise SubmitRefused("a viewer needs a display, and Slurm has none", permanent=True)
         folder = folder_of(self._work_dir, submission.key, submission.attempt)
+        text = specification(submission, self._heartbeat_s, self._log_mb)
         argv = submit_command(
             submission,
+            spec=text,
             folder=folder,
             wrapper=WRAPPER,
             work_dir=self._work_dir,
             python=self._python,
             cluster=self._cluster,
         )
-        text = specification(submission, self._heartbeat_s, self._log_mb)
         return answer_of_submission(await self._run_with(WRAPPER, argv, text))
 
     async def find(self, keys: Sequence[str]) -> dict[str, list[Found]]:

@@ -43,10 +43,15 @@ NOT_THERE, NO_FOLDER = 91, 92
 CHECK = f'[ "$(sha256sum < "$2" 2>/dev/null)" = "$1  -" ] || exit {NOT_THERE}; '
 # The batch script, as constant as the rest: it becomes what its parameters say.
 BATCH = r"printf " r'"#\041/bin/sh\nexec \"\$@\"\n"'
+# A connection that is cut meanwhile looks to cat like the end of the text.
+WHOLE = (
+    '[ "$(sha256sum < "$3/spec.json.$$")" = "$4  -" ] || { echo "spec.json was cut" >&2; false; }'
+)
 SUBMIT = (
     f"{CHECK}u=$(umask); umask 077; "
-    'mkdir -p "$3" && cat > "$3/spec.json.$$" && mv -f "$3/spec.json.$$" "$3/spec.json" '
-    f'|| exit {NO_FOLDER}; umask "$u"; shift 3; {BATCH} | "$@"'
+    f'mkdir -p "$3" && cat > "$3/spec.json.$$" && {{ {WHOLE}; }} '
+    '&& mv -f "$3/spec.json.$$" "$3/spec.json" '
+    f'|| exit {NO_FOLDER}; umask "$u"; shift 4; {BATCH} | "$@"'
 )
 TEST = f'{BATCH} | TZ=UTC "$@"'
 REPORT = f'{CHECK}f=$2; shift 2; exec "$@" "$f"'
@@ -140,6 +145,7 @@ def _sbatch(submission: Submission, folder: str, cluster: str | None) -> list[st
 def submit_command(
     submission: Submission,
     *,
+    spec: bytes,
     folder: str,
     wrapper: Shipped,
     work_dir: str,
@@ -148,12 +154,14 @@ def submit_command(
 ) -> list[str]:
     """Write `spec.json`, which comes on standard input, and submit the wrapper that reads it.
 
-    It ends with `NOT_THERE` where the wrapper is not installed, and nothing is done then.
+    It ends with `NOT_THERE` where the wrapper is not installed, and nothing is done then; nor is
+    it when another text than `spec` arrives.
     """
+    digest = hashlib.sha256(spec).hexdigest()
     path = wrapper.path(work_dir)
     job = [python, "-I", "-S", path, "run", folder]
     sbatch = [*_sbatch(submission, folder, cluster), "/dev/stdin", *job]
-    return _script(SUBMIT, wrapper.digest, path, folder, *sbatch)
+    return _script(SUBMIT, wrapper.digest, path, folder, digest, *sbatch)
 
 
 def estimate_command(submission: Submission, cluster: str | None = None) -> list[str]:

@@ -47,6 +47,7 @@ def said(stderr: str = "", stdout: str = "", status: int = 1) -> Completed:
 def submit_words(**fields: Any) -> list[str]:
     return submit_command(
         submission(**fields),
+        spec=b"{}",
         folder="/w/ab/x/1",
         wrapper=WRAPPER,
         work_dir="/w",
@@ -185,12 +186,18 @@ class Host:
         environment = {"PATH": f"{self.bin}:/usr/bin:/bin"}
         return subprocess.run(words, input=stdin, capture_output=True, env=environment, check=False)
 
-    def submit(self, stdin: bytes = b"{}") -> subprocess.CompletedProcess[bytes]:
-        folder = str(self.work / "ab" / KEY / "1")
+    def submit(
+        self, spec: bytes = b"{}", arrives: bytes | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
         words = submit_command(
-            submission(), folder=folder, wrapper=WRAPPER, work_dir=str(self.work), python="python3"
+            submission(),
+            spec=spec,
+            folder=str(self.work / "ab" / KEY / "1"),
+            wrapper=WRAPPER,
+            work_dir=str(self.work),
+            python="python3",
         )
-        return self.run(words, stdin)
+        return self.run(words, spec if arrives is None else arrives)
 
 
 @pytest.fixture
@@ -238,6 +245,17 @@ def test_the_specification_is_there_before_the_job_is(host: Host) -> None:
     assert (done.returncode, done.stdout) == (0, b'{"some": "text"}')
     assert [path.name for path in folder.iterdir()] == ["spec.json"]
     assert folder.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("arrives", [b"", b'{"some": "te'])
+def test_a_specification_that_arrives_cut_is_not_submitted(host: Host, arrives: bytes) -> None:
+    host.run(install_command(WRAPPER, str(host.work), make=True), WRAPPER.text)
+
+    done = host.submit(b'{"some": "text"}', arrives)
+
+    assert (done.returncode, done.stderr) == (NO_FOLDER, b"spec.json was cut\n")
+    assert not (host.bin / "sbatch.script").exists()
+    assert not (host.work / "ab" / KEY / "1" / "spec.json").exists()
 
 
 def test_the_batch_script_is_constant(host: Host) -> None:
