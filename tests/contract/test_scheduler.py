@@ -33,6 +33,7 @@ from bluesky_plugins.processing.targets.ports import CommandRunner, Scheduler
 from bluesky_plugins.processing.targets.slurm import SlurmScheduler
 from bluesky_plugins.processing.targets.ssh import AsyncsshRunner
 from bluesky_plugins.testing.targets import FakeScheduler, Outcome
+from tests.words import HOSTILE
 
 pytestmark = [pytest.mark.contract, pytest.mark.asyncio, pytest.mark.timeout(400)]
 DEADLINE = 90.0
@@ -173,26 +174,11 @@ async def test_the_exit_code_comes_back(target: Target) -> None:
 
 
 async def test_arguments_arrive_as_they_are(target: Target) -> None:
-    words = [
-        "a b",
-        "",
-        "it's",
-        '"',
-        "$(id)",
-        "`id`",
-        "; touch x",
-        "a\nb",
-        "*",
-        "ü→😀",
-        "-n",
-        "\\",
-        "!1",
-    ]
-    submission = target.submission(SHOWS, *words)
+    submission = target.submission(SHOWS, *HOSTILE)
 
     await target.submit(submission)
 
-    assert json.loads((await target.record(submission)).stdout) == words
+    assert json.loads((await target.record(submission)).stdout) == list(HOSTILE)
 
 
 async def test_what_runs_is_seen_to_run(target: Target) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.scenario import until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 POINTS = [1.5 * n for n in range(17)]
@@ -28,13 +27,6 @@ def run(stack: Any, *argv: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def until(condition: Callable[[], Any], timeout: float = 120.0) -> None:
-    deadline, pause = time.monotonic() + timeout, threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, "this never became true"
-        pause.wait(0.05)
-
-
 def until_ended(stack: Any, batch_id: str) -> None:
     """What the recommender said of a batch is stored a moment after its plan has ended."""
 
@@ -42,7 +34,7 @@ def until_ended(stack: Any, batch_id: str) -> None:
         shown = json.loads(run(stack, "batches", "show", batch_id, "--json").stdout or "{}")
         return shown.get("state") == "ended"
 
-    until(ended)
+    until(ended, "end of the batch in its record", 120.0)
 
 
 @pytest.fixture(scope="module")

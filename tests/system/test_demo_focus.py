@@ -13,7 +13,8 @@ import pytest
 from pymongo import MongoClient
 
 from bluesky_plugins.cli.programs import make_program
-from tests.system.test_demo import until, until_ended
+from tests.scenario import until
+from tests.system.test_demo import until_ended
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
@@ -131,7 +132,7 @@ def test_replay_of_its_batch_finds_the_same_suggestions(
     of_runs = {"run_start": {"$in": [job["run"] for job in jobs]}}
     with MongoClient[dict[str, Any]](stack.settings.mongo.address) as client:
         stops = client[stack.settings.database("documents")]["run_stop"]
-        until(lambda: stops.count_documents(of_runs) == len(jobs))
+        until(lambda: stops.count_documents(of_runs) == len(jobs), "stop of each run", 120.0)
     done = run(stack, "batches", "replay", demo["batch_id"])
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from bluesky_plugins.processing.model import EndReason, JobState, ResultRecord
 from bluesky_plugins.processing.targets import job_wrapper
+from tests.words import HOSTILE
 
 WRAPPER = Path(job_wrapper.__file__)
 KEY = "ab" + "0123456789abcdef" * 3 + "0123456789abcd"
@@ -108,27 +109,11 @@ def alive(pid: int) -> bool:
 
 # -- what runs ------------------------------------------------------------------------------
 
-HOSTILE = [
-    "a b",
-    "",
-    "it's",
-    '"',
-    "$(id)",
-    "`id`",
-    "; touch x",
-    "a\nb",
-    "\t",
-    "*",
-    "ü→😀",
-    "-n",
-    "\\",
-]
-
 
 def test_arguments_reach_the_program_as_they_are(folder: Folder) -> None:
     folder.python("import json, sys; print(json.dumps(sys.argv[1:]))", *HOSTILE)
 
-    assert json.loads(folder.run().stdout) == HOSTILE
+    assert json.loads(folder.run().stdout) == list(HOSTILE)
 
 
 @settings(

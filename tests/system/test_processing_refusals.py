@@ -18,6 +18,7 @@ from tests.servers import free_port
 from tests.slurm import SlurmSite
 from tests.system.conftest import DEADLINE
 from tests.system.test_processing import Bench, bench
+from tests.words import HOSTILE
 
 __all__ = ["bench"]
 
@@ -31,22 +32,6 @@ case "$*" in *--account=crowded*) cat > /dev/null
 esac
 exec /usr/bin/sbatch "$@"
 """
-# What a shell would make something of.
-HOSTILE = [
-    "a b",
-    "",
-    "it's",
-    '"',
-    "$(id)",
-    "`id`",
-    "; touch x",
-    "a\nb",
-    "*",
-    "ü→😀",
-    "-n",
-    "\\",
-    "--",
-]
 SHOW = "import json, sys; print(json.dumps(sys.argv[1:]))"
 
 
@@ -156,7 +141,7 @@ def test_over_every_way_words_arrive_and_a_person_stops_and_repeats(
         assert json.loads(bench.told("jobs", "logs", ended["key"])["stdout"]) == [*HOSTILE, sample]
     asked = Trigger(settings=bench.settings).run(["/usr/bin/python3", "-c", SHOW, *HOSTILE])
     assert asked.wait(timeout=DEADLINE) == "succeeded"
-    assert json.loads(asked.logs()[0]) == HOSTILE
+    assert json.loads(asked.logs()[0]) == list(HOSTILE)
 
 
 def test_what_is_over_while_the_service_is_down_is_processed_when_it_is_back(bench: Bench) -> None:
